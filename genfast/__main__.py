@@ -1,0 +1,5 @@
+"""`python -m genfast` is `genfast`."""
+
+from genfast.cli import main
+
+main()

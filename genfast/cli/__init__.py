@@ -1,0 +1,54 @@
+"""The command line. One module a command; each imports what is heavy when it runs, so that `--help` answers at once."""
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from genfast import __version__
+from genfast.cli.fid import fid
+from genfast.cli.info import info
+from genfast.cli.models import models
+from genfast.cli.sample import sample
+from genfast.errors import GenfastError
+
+app = typer.Typer(
+    help="Draw images in a handful of steps.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+for command in sample, fid, models, info:
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"genfast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options that stand before the command."""
+
+
+def main() -> NoReturn:
+    """Run the command line; the one place that turns an error into a line on stderr and an exit code."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], prog_name="genfast", standalone_mode=False)
+        print(end="", flush=True)
+    except (GenfastError, typer.TyperException, OSError) as error:
+        if os.environ.get("GENFAST_DEBUG") == "1":
+            raise
+        if isinstance(error, OSError):  # Python would try to write the rest of stdout once more, and complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if not isinstance(error, BrokenPipeError):  # the reader has seen enough
+            message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+            print("genfast: error:", " ".join(message.split()), file=sys.stderr)
+        code = getattr(error, "exit_code", 1)
+    sys.exit(code)

@@ -1,0 +1,54 @@
+"""`genfast info`: where an image comes from, what a model is."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def info(
+    target: Annotated[str, typer.Argument(help="A PNG that genfast drew, a model by name, or a bundle's folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
+) -> None:
+    """Show the recipe of an image, with the command that draws it again, or the card of a model."""
+    card = _image(Path(target)) if Path(target).is_file() else _model(target)
+    print(json.dumps(card) if as_json else "\n".join(_lines(card)))
+
+
+def _image(path: Path) -> dict[str, Any]:
+    from genfast import catalog, images
+
+    recipe = images.read_recipe(path)
+    known = recipe.model in catalog.entries()
+    model = recipe.model if known else f"path/to/{recipe.model}"
+    command = f"genfast sample --model {model} --steps {recipe.steps}"
+    command += f" --seed {recipe.seed} --start {recipe.index} -n {recipe.n}"
+    return {**recipe.model_dump(), "command": command}
+
+
+def _model(name: str) -> dict[str, Any]:
+    from genfast import bundle, hub
+
+    found = bundle.load(hub.find(name))
+    return {
+        **found.manifest.model_dump(mode="json", exclude={"format", "files"}, exclude_none=True),
+        "steps": found.manifest.steps,
+        "bytes": sum(file.size for file in found.manifest.files),
+        "bundle": found.sha256,
+        "folder": str(found.directory),
+    }
+
+
+def _lines(card: dict[str, Any], indent: str = "") -> Iterator[str]:
+    for key, value in card.items():
+        if value in (None, "", [], {}):
+            continue
+        items = value if isinstance(value, list) else [value]
+        if any(isinstance(item, dict) for item in items):
+            for item in items:
+                yield f"{indent}{key}:"
+                yield from _lines(item, indent + "  ")
+        else:
+            yield f"{indent}{key}: {', '.join(map(str, items))}"

@@ -1,0 +1,1 @@
+"""Figures of quality: features of images, the Fréchet distance (FID) and the kernel distance (KID) between them."""

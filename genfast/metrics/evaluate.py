@@ -1,0 +1,182 @@
+"""Sets of images measured against each other, by one extractor or by several that see each image once."""
+
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from genfast import catalog, images
+from genfast.errors import InputError
+from genfast.images import Pixels
+from genfast.metrics.features import Embedder, Features
+from genfast.metrics.frechet import frechet_distance
+from genfast.metrics.kid import kernel_distance
+from genfast.metrics.statistics import About, Statistics, floor
+
+
+@dataclass(frozen=True)
+class Score:
+    """How far a set of images lies from a reference, as one extractor sees them.
+
+    FID, its floor and its yardsticks are squared distances between features, KID is a squared discrepancy: they
+    compare with figures of the same `protocol` and with nothing else.
+    """
+
+    features: str  # the extractor's name
+    fid: float
+    floor: float | None  # FID between two sets of real images
+    yardsticks: dict[str, float]  # FID of real images that were damaged in a known way
+    kid: float
+    n: int
+    seconds: float  # drawing or reading the images, and embedding them
+    protocol: str
+    warnings: tuple[str, ...]  # what makes the figures unreliable
+
+
+def evaluate(batches: Iterable[Pixels], judges: Sequence[tuple[Embedder, Statistics]]) -> list[Score]:
+    """Measure images, uint8 [B, H, W, C] a batch, against each extractor's reference.
+
+    Raises InputError for fewer than two images, for images of a size that an extractor does not take, and where a
+    reference was made by another extractor.
+
+    >>> model = genfast.load("fashion28", steps=4)
+    >>> [score.fid for score in evaluate(model.batches(range(10_000)), judges("fashion-mnist-test"))]
+    """
+    seen = describe(batches, [embedder for embedder, _ in judges], "samples")
+    pairs = zip(seen, judges, strict=True)
+    return [compare(samples, reference, seconds) for (samples, seconds), (_, reference) in pairs]
+
+
+def between(
+    a: Path, b: Path, features: str | None = None, *, device: str = "auto", threads: int | None = None
+) -> list[Score]:
+    """Measure the images `a` against the reference `b`, each a folder of images or a statistics file (.npz).
+
+    `features` names an extractor. By default it is the one that made a file; between folders, every extractor of the
+    catalogue that takes the images. Raises InputError where a folder or a file cannot be used.
+    """
+    x, y = (Statistics.load(path) if path.suffix == ".npz" else images.read_folder(path) for path in (a, b))
+    makers = [side.about.extractor for side in (x, y) if isinstance(side, Statistics)]
+    names = [features] if features else makers[:1] or extractors()
+    embedders = [Embedder.find(name, device, threads) for name in names]
+    if not features and not isinstance(x, Statistics) and not isinstance(y, Statistics):
+        embedders = [embedder for embedder in embedders if embedder.takes(x.shape) and embedder.takes(y.shape)]
+    scores = []
+    for embedder in embedders:
+        samples, s = (x, 0.0) if isinstance(x, Statistics) else describe([x], [embedder], _name(a))[0]
+        reference, t = (y, 0.0) if isinstance(y, Statistics) else describe([y], [embedder], _name(b), reference=True)[0]
+        scores.append(compare(samples, reference, s + t))
+    return scores
+
+
+def judges(
+    dataset: str, features: str | None = None, *, device: str = "auto", threads: int | None = None
+) -> list[tuple[Embedder, Statistics]]:
+    """Extractors with their reference for a data set: the one named, by default every one of the catalogue that has it.
+
+    Raises UsageError where there is none.
+    """
+    found = [Embedder.find(name, device, threads) for name in ([features] if features else extractors())]
+    able = [embedder for embedder in found if dataset in embedder.bundle.manifest.statistics]
+    return [(embedder, embedder.reference(dataset)) for embedder in able or found]
+
+
+def save_statistics(
+    folder: Path, out: Path, features: str | None = None, *, device: str = "auto", threads: int | None = None
+) -> About:
+    """Write the statistics of a folder of images, to measure others against, to the file `out` (.npz).
+
+    `features` names the extractor, by default the first of the catalogue. Raises InputError where the folder cannot be
+    used.
+    """
+    pixels = images.read_folder(folder)
+    embedder = Embedder.find(features or extractors()[0], device, threads)
+    statistics, _ = describe([pixels], [embedder], _name(folder), reference=True)[0]
+    statistics.save(out)
+    return statistics.about
+
+
+def extractors() -> list[str]:
+    """The extractors of the catalogue; where only one can be, the first is the default."""
+    return [name for name, entry in catalog.entries().items() if entry.family == "features"]
+
+
+def describe(
+    batches: Iterable[Pixels], embedders: Sequence[Embedder], dataset: str, *, reference: bool = False
+) -> list[tuple[Statistics, float]]:
+    """Embed images, uint8 [B, H, W, C] a batch, by each extractor; `dataset` names them.
+
+    Gives, for each extractor, statistics and the seconds that drawing and its own embedding took. A `reference` gets a
+    floor: the distance between its two halves. Raises InputError for fewer than two images, and for images of a size
+    that an extractor does not take.
+    """
+    digest = hashlib.sha256()
+    seen: list[list[Features]] = [[] for _ in embedders]
+    seconds = [0.0] * len(embedders)
+    start = time.perf_counter()
+    for batch in batches:
+        digest.update(batch.tobytes())
+        for i, embedder in enumerate(embedders):
+            begun = time.perf_counter()
+            seen[i].append(embedder(batch))
+            seconds[i] += time.perf_counter() - begun
+    drawing = time.perf_counter() - start - sum(seconds)
+    described = []
+    for embedder, parts, embedding in zip(embedders, seen, seconds, strict=True):
+        features = np.concatenate(parts)
+        n = len(features)
+        if n < 2:
+            raise InputError(f"{dataset} has {n} image; a distance between distributions needs at least 2")
+        about = About(
+            dataset=dataset,
+            images_sha256=digest.hexdigest(),
+            n=n,
+            extractor=embedder.name,
+            graph_sha256=embedder.graph_sha256,
+            floor=floor(features) if reference else None,
+            floor_n=n // 2 if reference else None,
+        )
+        described.append((Statistics.of(features, about), drawing + embedding))
+    return described
+
+
+def compare(samples: Statistics, reference: Statistics, seconds: float) -> Score:
+    """Measure one set of images against another. Raises InputError where different extractors saw them."""
+    a, b = samples.about, reference.about
+    if a.graph_sha256 != b.graph_sha256:
+        raise InputError(
+            f"{a.dataset} was seen by {_extractor(a)}, {b.dataset} by {_extractor(b)}; name one extractor for both"
+        )
+    d = len(samples.moments.mean)
+    warnings = [
+        f"{about.dataset}: {about.n} images do not exceed the {d} features of {about.extractor}: "
+        "the covariance is singular and FID too high"
+        for about in (a, b)
+        if about.n <= d
+    ]
+    if b.floor_n is not None and a.n < b.floor_n:
+        warnings.append(
+            f"FID rises as images get fewer: {a.n} do not compare with floor and yardsticks, measured with {b.floor_n}"
+        )
+    return Score(
+        features=a.extractor,
+        fid=frechet_distance(samples.moments, reference.moments),
+        floor=b.floor,
+        yardsticks=b.yardsticks,
+        kid=kernel_distance(samples.subset, reference.subset),
+        n=a.n,
+        seconds=seconds,
+        protocol=f"{_extractor(a)}/{b.dataset}@{b.images_sha256[:8]}:{b.n}/n={a.n}/kid={len(samples.subset)}",
+        warnings=tuple(warnings),
+    )
+
+
+def _extractor(about: About) -> str:
+    return f"{about.extractor}@{about.graph_sha256[:8]}"
+
+
+def _name(folder: Path) -> str:
+    return folder.resolve().name

@@ -1,0 +1,127 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from genfast import hub
+
+Cli = Callable[..., CompletedProcess[str]]
+Folder = Callable[..., Path]
+
+
+def test_a_model_as_json(cli: Cli, tiny_bundle: Path, means: Path) -> None:
+    done = cli("fid", "--model", tiny_bundle, "--steps", 3, "--samples", 150, "--features", means, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    (result,) = json.loads(done.stdout)["results"]
+    seconds, fid, kid, floor = (result.pop(name) for name in ("seconds", "fid", "kid", "floor"))
+    protocol = result.pop("protocol")
+    assert result.pop("yardsticks") == {"blur": 2.5} and result.pop("warnings") == []
+    assert result == {"model": "tiny", "steps": 3, "seed": 0, "features": "means", "n": 150}
+    assert fid > floor > 0 and kid > 0 and 0 < seconds < 60
+    assert protocol.startswith("means@") and "/none-test@" in protocol and protocol.endswith(":200/n=150/kid=150")
+
+
+def test_a_model_as_text(cli: Cli, tiny_bundle: Path, means: Path) -> None:
+    done = cli("fid", "--model", tiny_bundle, "--samples", 3, "--features", means)
+    assert done.returncode == 0
+    name, *lines = done.stdout.splitlines()
+    assert name == "means"
+    rows = dict(line.split() for line in lines)
+    assert list(rows) == ["FID", "floor", "blur", "KID", "n", "seconds", "protocol"]
+    assert rows["blur"] == "2.500" and rows["n"] == "3"
+    assert [line.split(":")[:3] for line in done.stderr.splitlines()] == [["genfast", " unreliable", " means"]] * 2
+
+
+def test_folders_and_statistics(cli: Cli, folder: Folder, means: Path, tmp_path: Path) -> None:
+    a, b, saved = folder("a", 30), folder("b", 40, high=200), tmp_path / "b.npz"
+    done = cli("fid", "--save-stats", saved, b, "--features", means)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{saved}\n", "")
+    again = cli("fid", "--save-stats", saved, b, "--features", means, "--overwrite", "--json")
+    assert json.loads(again.stdout)["n"] == 40
+    (direct,), (stored,) = (
+        json.loads(cli("fid", a, reference, "--features", means, "--json").stdout)["results"]
+        for reference in (b, saved)
+    )
+    assert direct["protocol"] == stored["protocol"]
+    assert direct["fid"] == pytest.approx(stored["fid"], rel=1e-4)
+    assert direct["model"] is direct["steps"] is direct["seed"] is None
+
+
+def test_shipped_models_need_nothing_else(cli: Cli) -> None:
+    done = cli("fid", "--steps", 4, "--samples", 64, "--json", env={"GENFAST_OFFLINE": "1"})
+    assert done.returncode == 0, done.stderr
+    lite0, fashion = json.loads(done.stdout)["results"]
+    assert (lite0["features"], fashion["features"]) == ("efficientnet-lite0", "fashion")
+    for result in lite0, fashion:
+        assert (result["model"], result["steps"], result["n"]) == ("fashion28", 4, 64)
+        assert result["fid"] > result["floor"] > 0 and set(result["yardsticks"]) == {"blur", "noise"}
+        assert result["warnings"]
+
+
+def test_colour_images_are_for_the_extractor_that_takes_them(cli: Cli, folder: Folder) -> None:
+    done = cli("fid", folder("a", 5, (120, 100, 3)), folder("b", 5, (120, 100, 3), high=100), "--json")
+    assert done.returncode == 0, done.stderr
+    assert [result["features"] for result in json.loads(done.stdout)["results"]] == ["efficientnet-lite0"]
+
+
+@pytest.fixture
+def rubbish(folder: Folder, tmp_path: Path) -> Path:
+    """A folder of things that cannot be scored."""
+    shutil.copytree(folder("one", 1), tmp_path / "mixed")
+    shutil.copy(folder("grey", 1, (6, 8, 1)) / "000.png", tmp_path / "mixed" / "001.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.png").write_text("no image")
+    (tmp_path / "corrupt.npz").write_bytes(b"PK\x03\x04 and then nothing")
+    folder("good", 5)
+    folder("other", 5, (28, 28, 1))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ("missing good", 3, "missing is no folder"),
+        ("empty good", 3, "empty holds no images"),
+        ("text good", 3, "a.png is no image"),
+        ("mixed good", 3, "differ in shape"),
+        ("one good", 3, "one has 1 image"),
+        ("good missing.npz", 3, "missing.npz does not exist"),
+        ("good corrupt.npz", 3, "corrupt.npz is not a statistics file"),
+        ("good other --features HALVES", 3, "halves takes images of 28x28 with 1 channel(s), not 8x6 with 3"),
+        ("good FASHION", 3, "fashion takes images of 28x28"),
+        ("other SAVED --features HALVES", 3, "other was seen by halves@"),
+        ("good good --features nonsense", 4, "nonsense"),
+        ("good good --features TINY", 2, "tiny is not an extractor"),
+        ("good", 2, "nothing to measure"),
+        ("good good --seed 3", 2, "--seed"),
+        ("good good good", 2, "unexpected extra argument"),
+        ("--samples 0", 2, "--samples"),
+        ("--samples 1", 2, "--samples"),
+        ("--model TINY --samples 9 --steps 4", 2, "tiny has no weights for 4 steps"),
+        ("--model TINY --samples 9 --features HALVES", 3, "halves takes images of 28x28"),
+        ("--save-stats new.npz", 2, "--save-stats takes one folder"),
+        ("--save-stats new.npz good good", 2, "--save-stats takes one folder"),
+        ("--save-stats SAVED good", 2, "exists"),
+        ("--save-stats new.txt good", 2, "ends in .npz"),
+        ("--save-stats nowhere/new.npz good", 2, "in a folder that exists"),
+        ("--save-stats new.npz one --features MEANS", 3, "one has 1 image"),
+    ],
+)
+def test_bad_input_is_one_line(
+    cli: Cli, rubbish: Path, means: Path, halves: Path, tiny_bundle: Path, arguments: str, code: int, message: str
+) -> None:
+    saved = rubbish / "saved.npz"
+    shutil.copy(means / "none.npz", saved)
+    before = sorted(rubbish.rglob("*"))
+    shipped = hub.find("fashion") / "fashion-mnist-test.npz"
+    paths = {"MEANS": means, "HALVES": halves, "TINY": tiny_bundle, "SAVED": saved, "FASHION": shipped}
+    names = {path.name: path for path in rubbish.iterdir()}
+    done = cli("fid", *(paths.get(word) or names.get(word) or word for word in arguments.split()))
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("genfast: error: ") and message in done.stderr
+    assert sorted(rubbish.rglob("*")) == before  # nothing is left behind

@@ -1,0 +1,46 @@
+import json
+import shlex
+from pathlib import Path
+
+from genfast import bundle
+
+
+def test_the_command_in_an_image_draws_it_again(cli, tiny_bundle: Path, tmp_path: Path) -> None:
+    cli("sample", "--model", tiny_bundle, "--seed", 7, "--start", 50, "-n", 4, "--out", tmp_path / "a", check=True)
+    for name in "tiny-7-52.png", "tiny-7-grid-50-53.png":
+        recipe = json.loads(cli("info", tmp_path / "a" / name, "--json").stdout)
+        assert recipe["bundle"] == bundle.load(tiny_bundle).sha256
+        command = [str(tiny_bundle) if word == "path/to/tiny" else word for word in shlex.split(recipe["command"])]
+        assert command[0] == "genfast"
+        cli(*command[1:], "--out", tmp_path / name, check=True)
+        assert (tmp_path / name / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
+
+
+def test_the_recipe_of_an_image(cli, tiny_bundle: Path, tmp_path: Path) -> None:
+    cli("sample", "--model", tiny_bundle, "--seed", 7, "-n", 1, "--out", tmp_path, check=True)
+    assert cli("info", tmp_path / "tiny-7-0.png").stdout.splitlines() == [
+        "model: tiny",
+        f"bundle: {bundle.load(tiny_bundle).sha256}",
+        "steps: 3",
+        "seed: 7",
+        "index: 0",
+        "n: 1",
+        "version: 0.1.0",
+        "command: genfast sample --model path/to/tiny --steps 3 --seed 7 --start 0 -n 1",
+    ]
+
+
+def test_the_card_of_a_model(cli, tiny_bundle: Path) -> None:
+    lines = cli("info", tiny_bundle).stdout.splitlines()
+    for line in (
+        "name: tiny",
+        "licence: Apache-2.0",
+        "  height: 6",
+        "steps: 3",
+        "  dataset: none",
+        f"folder: {tiny_bundle}",
+    ):
+        assert line in lines
+    card = json.loads(cli("info", tiny_bundle, "--json").stdout)
+    assert card["image"] == {"height": 6, "width": 8, "channels": 3}
+    assert card["bytes"] == (tiny_bundle / "step.onnx").stat().st_size

@@ -1,0 +1,65 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import genfast
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(genfast.__file__).parents[1])}
+GENFAST = [sys.executable, "-m", "genfast"]
+
+
+def test_help_names_every_command(cli) -> None:
+    for arguments in (), ("--help",), ("-h",):
+        done = cli(*arguments, check=True)
+        assert all(command in done.stdout for command in ("sample", "fid", "models", "info"))
+        assert done.stderr == ""
+
+
+def test_help_answers_at_once() -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        subprocess.run([*GENFAST, "--help"], env=ENVIRONMENT, check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.4
+
+
+def test_version(cli) -> None:
+    assert cli("--version").stdout == f"genfast {genfast.__version__}\n"
+
+
+def test_an_unknown_command_is_one_line(cli) -> None:
+    done = cli("paint")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "genfast: error: No such command 'paint'.\n")
+
+
+def test_a_traceback_comes_when_asked_for(cli) -> None:
+    done = cli("info", "nothing", env={"GENFAST_DEBUG": "1"})
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr and "ModelError: unknown model 'nothing'" in done.stderr
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    with subprocess.Popen(
+        [*GENFAST, "models"], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_stdout_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*GENFAST, "models"], env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "genfast: error: [Errno 28] No space left on device\n")
+
+
+def test_completion_knows_the_commands() -> None:
+    environment = {**ENVIRONMENT, "_GENFAST_COMPLETE": "complete_bash", "COMP_WORDS": "genfast mo", "COMP_CWORD": "1"}
+    done = subprocess.run(GENFAST, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["models"]

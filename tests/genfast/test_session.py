@@ -1,0 +1,100 @@
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genfast import session
+from genfast.errors import DeviceError, ModelError, UsageError
+from genfast.session import Session
+
+without_gpu = pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="this machine has an NVIDIA GPU")
+
+
+@pytest.fixture
+def graph(tiny_bundle: Path) -> Path:
+    return tiny_bundle / "step.onnx"
+
+
+def test_a_graph_runs_on_named_inputs(graph: Path) -> None:
+    loaded = Session(graph, "cpu", threads=1)
+    assert loaded.device == "cpu"
+    x_t = np.full((2, 3, 6, 8), 3, np.float32)
+    z = np.array([[1, 0], [0, 1]], np.float32)
+    outputs = loaded.run(x_t=x_t, t=np.array([1, 2]), z=z, noise=np.ones_like(x_t))
+    assert set(outputs) == {"x_prev", "x_0"}
+    assert np.allclose(outputs["x_0"][:, 0, 0, 0], [3.4, 3])
+    assert np.allclose(outputs["x_prev"][:, 0, 0, 0], [3.4, 3 * 0.5 + 0.25 + 0.1])
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "CUDA", "cuda:-1", ""])
+def test_an_unknown_device_is_refused(graph: Path, device: str) -> None:
+    with pytest.raises(UsageError, match="unknown device .*; give auto, cpu, cuda or cuda:N"):
+        Session(graph, device)
+
+
+@without_gpu
+@pytest.mark.parametrize("device", ["cuda", "cuda:3"])
+def test_cuda_that_cannot_be_had_is_an_error_and_prints_nothing(
+    graph: Path, device: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(DeviceError, match=f"^{device} cannot be used: .*; or give --device cpu$"):
+        Session(graph, device)
+    assert capfd.readouterr() == ("", "")
+
+
+@without_gpu
+def test_auto_without_a_gpu_is_the_silent_cpu(
+    graph: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert Session(graph).device == "cpu"
+    assert capfd.readouterr() == ("", "") and not caplog.records
+
+
+@without_gpu
+def test_auto_says_once_why_a_gpu_stays_idle(
+    graph: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "nvidia-smi").touch(mode=0o755)  # a driver that works for nobody
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with caplog.at_level(logging.WARNING, logger="genfast"):
+        assert Session(graph).device == "cpu"
+    (record,) = caplog.records
+    assert record.getMessage().startswith("genfast: running on the CPU: ")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no processes")
+def test_threads_follow_the_cores_that_the_process_may_use() -> None:
+    cores = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        assert session._cores() == 1
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert 1 <= session._cores() <= len(cores)
+
+
+def test_what_is_printed_around_a_session_still_arrives(graph: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    print("before", flush=True)
+    Session(graph)
+    print("after", flush=True)
+    assert capfd.readouterr().out == "before\nafter\n"
+
+
+def test_a_graph_that_is_none_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "step.onnx"
+    path.write_bytes(b"no graph")
+    with pytest.raises(ModelError, match="onnxruntime cannot load .*step.onnx: "):
+        Session(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_inputs_that_do_not_fit_the_graph_are_an_error(graph: Path) -> None:
+    with pytest.raises(ModelError, match="step.onnx failed: "):
+        Session(graph).run(x_t=np.zeros((1, 3, 6, 8), np.float32))

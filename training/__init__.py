@@ -1,0 +1,1 @@
+"""Recipes in, checkpoints out: `python -m training run training/recipes/NAME.toml`."""

@@ -1,0 +1,55 @@
+"""`python -m training run RECIPE`: train, or go on training, what a recipe describes."""
+
+import ctypes
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from lightning_fabric import Fabric
+
+from training import recipe as recipes
+from training.data import fashion_mnist
+from training.loop import run as train
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def main() -> None:
+    """Train genfast's models."""
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file of training/recipes.")],
+    data: Annotated[Path | None, typer.Option(help="Folder with the data set's files; found or downloaded if absent.")] = None,
+    runs: Annotated[Path, typer.Option(help="Checkpoints and logs go into RUNS/NAME.")] = Path("runs"),
+    devices: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    accelerator: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    precision: Annotated[str, typer.Option(help="32-true, or bf16-mixed where convolutions in bfloat16 are fast.")] = "32-true",
+    threads: Annotated[int, typer.Option(help="CPU threads a process.")] = 1,
+) -> None:
+    """Train a recipe, or go on from its newest checkpoint."""
+    _keep_freed_memory()
+    torch.set_num_threads(threads)
+    fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
+    fabric.launch()
+    chosen = recipes.read(recipe)
+    images, labels = fashion_mnist.load("train", data)
+    train(chosen, images, labels, runs / chosen.name, fabric)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what it frees: fetching every activation anew from the kernel costs thousands of page faults a step."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,123 @@
+"""Denoising diffusion GAN (section 2.3): a generator G(x_t, z, t) -> x_0 against a discriminator D(x_{t-1}, x_t, t)."""
+
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from genfast.metrics.evaluate import evaluate, judges
+from training.diffusion import ReverseStep, ScheduleConfig, gather
+from training.loop import average_gradients, newest_checkpoint
+from training.losses import LOSSES, gradient_penalty
+from training.nets.discriminator import Discriminator, DiscriminatorConfig
+from training.nets.unet import UNet, UNetConfig
+from training.recipe import LoopConfig, config
+from training.sampling import sample
+
+WATCHED = 2000  # images that a figure of the log is taken from; FID of so few is high by about 1
+
+
+@config
+class DDGANRecipe:
+    name: str
+    family: Literal["ddgan"]
+    loop: LoopConfig
+    unet: UNetConfig
+    schedule: ScheduleConfig
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    loss: Literal["non-saturating", "relativistic"] = "relativistic"
+    warm_start: Path | None = None  # run of a DDPM of the same U-Net, whose regression the generator starts from
+    head_start: int = 0  # steps in which the discriminator alone learns
+    lr_generator: float = 3e-4
+    lr_discriminator: float = 5e-4
+    gamma: float = 1.0  # weight of the gradient penalties R1 and R2
+    penalised: int = 8  # the penalties are taken on one in so many images
+
+
+class DDGANTraining:
+    name = "ddgan"
+    recipe = DDGANRecipe
+    averaged = "generator"
+
+    def __init__(self, recipe: DDGANRecipe, fabric: Fabric) -> None:
+        self.fabric, self.config = fabric, recipe
+        self.loss = LOSSES[recipe.loss]
+        self.schedule = recipe.schedule.build().to(fabric.device)
+        generator, discriminator = UNet(recipe.unet), Discriminator(recipe.discriminator, recipe.unet.channels)
+        if recipe.warm_start is not None:
+            weights = load_file(newest_checkpoint(recipe.warm_start) / "model.safetensors")
+            generator.load_state_dict({**generator.state_dict(), **weights}, strict=True)  # all but the mapping of z
+        self.networks = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
+        self.networks.to(fabric.device, memory_format=torch.channels_last)
+        self.reverse = ReverseStep(generator, self.schedule)
+        groups = {
+            "generator": {"initial_lr": recipe.lr_generator, "delay": recipe.head_start},
+            "discriminator": {"initial_lr": recipe.lr_discriminator},
+        }
+        self.optimizers = {
+            name: torch.optim.Adam([{"params": self.networks[name].parameters(), **group}], betas=(0.0, 0.99))
+            for name, group in groups.items()
+        }
+
+    def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+        """Update the discriminator, then the generator, on the same pairs (x_{t-1}, x_t) and the same fakes."""
+        schedule = self.schedule
+        randn = partial(torch.randn, generator=rng, device=images.device)
+        t = torch.randint(1, schedule.steps + 1, (len(images),), generator=rng, device=images.device)
+        real = schedule.q_sample(images, t - 1, randn(images.shape))
+        x_t = schedule.q_step(real, t, randn(images.shape))
+        with self.fabric.autocast():
+            fake, _ = self.reverse(x_t, t, randn((len(images), self.config.unet.latent)), randn(images.shape))
+        real, fake = self._candidate(real, x_t, t), self._candidate(fake, x_t, t)
+        return self._update_discriminator(real, fake.detach(), x_t, t) | self._update_generator(real, fake, x_t, t)
+
+    def _candidate(self, x_previous: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """What x_{t-1} adds to x_t: the x_0 behind it plus posterior noise, scaled to about unit variance."""
+        c_0, c_t, sigma = (gather(table, t) for table in (self.schedule.c_0, self.schedule.c_t, self.schedule.sigma))
+        return (x_previous - c_t * x_t) / torch.sqrt(c_0.square() + sigma.square())
+
+    def _score(self, candidate: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.networks["discriminator"](candidate, x_t, self.schedule.log_snr[t]).float()
+
+    def _update_discriminator(self, real: Tensor, fake: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
+        with self.fabric.autocast():
+            v_real, v_fake = self._score(real, x_t, t), self._score(fake, x_t, t)
+        loss = self.loss.discriminator(v_real, v_fake)
+        few = slice(len(t) // self.config.penalised)
+        score = partial(self._score, x_t=x_t[few], t=t[few])
+        r1, r2 = gradient_penalty(score, real[few]), gradient_penalty(score, fake[few])
+        self._descend("discriminator", loss + 0.5 * self.config.gamma * (r1 + r2))
+        gap = v_real - v_fake
+        gaps = {f"gap_{k}": gap[t == k].sum() / (t == k).sum().clamp(min=1) for k in range(1, self.schedule.steps + 1)}
+        return {"loss_d": loss, "r1": r1, "r2": r2, "v_std": v_real.std(), **gaps}
+
+    def _update_generator(self, real: Tensor, fake: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
+        discriminator = self.networks["discriminator"].requires_grad_(False)
+        with self.fabric.autocast():
+            loss = self.loss.generator(self._score(real, x_t, t), self._score(fake, x_t, t))
+        self._descend("generator", loss)
+        discriminator.requires_grad_(True)
+        return {"loss_g": loss}
+
+    def _descend(self, name: str, loss: Tensor) -> None:
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad()
+        loss.backward()
+        average_gradients(self.fabric, self.networks[name])
+        optimizer.step()
+
+    def watch(self, network: UNet, images: Tensor) -> tuple[dict[str, float], np.ndarray]:
+        """FID of samples, and of what comes of real x_k for each k: where it rises is the step that errs."""
+        drawn = sample(network, self.schedule, WATCHED, self.fabric)
+        sets = {"fid": drawn}
+        for k in range(1, self.schedule.steps + 1):
+            sets[f"fid_from_{k}"] = sample(network, self.schedule, WATCHED, self.fabric, begin=(images, k))
+        if not self.fabric.is_global_zero:
+            return {}, drawn
+        judge = judges("fashion-mnist-test", "fashion", device="cpu", threads=1)
+        return {name: evaluate([pictures], judge)[0].fid for name, pictures in sets.items()}, drawn

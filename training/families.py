@@ -1,0 +1,7 @@
+"""What can be trained: each family is a recipe's dataclass and the class that takes one training step."""
+
+from training.classifier import ClassifierTraining
+from training.ddgan import DDGANTraining
+from training.ddpm import DDPMTraining
+
+FAMILIES = {family.name: family for family in (ClassifierTraining, DDPMTraining, DDGANTraining)}

@@ -1,0 +1,217 @@
+"""One loop for every family: devices, data order, learning rates, EMA, checkpoints, resuming, logs.
+
+Randomness is a function of (seed, step, process): nothing of it needs saving, and a run that was killed goes on from its
+last checkpoint exactly as if it had never been interrupted.
+"""
+
+import csv
+import dataclasses
+import json
+import math
+import shutil
+import time
+from collections import defaultdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.loggers import TensorBoardLogger
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from genfast import images as files
+from training.recipe import LoopConfig, Recipe
+
+
+class Training(Protocol):
+    """A family's networks and its training step."""
+
+    networks: nn.ModuleDict
+    averaged: str  # the network whose EMA users get
+    optimizers: dict[str, torch.optim.Optimizer]
+
+    def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+        """Update every network once on images (B, C, H, W) in [-1, 1]; return scalars to log."""
+
+    def watch(self, network: nn.Module, images: Tensor) -> tuple[dict[str, float], np.ndarray | None]:
+        """Judge the averaged network, given the data set's images (N, C, H, W) uint8.
+
+        Returns figures, those of process 0 being logged, and pictures [N, H, W, C] uint8 for the grid.
+        """
+
+
+@lru_cache(maxsize=2)
+def _permutation(size: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(size, generator=torch.Generator().manual_seed(_mix(seed, epoch)))
+
+
+def _mix(*parts: int) -> int:
+    """One well-mixed 63-bit seed from several integers."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+def batch_indices(size: int, batch: int, seed: int, step: int) -> Tensor:
+    """Which of `size` images step number `step` takes: (batch,), each epoch a permutation of its own."""
+    positions = torch.arange(step * batch, (step + 1) * batch)
+    epochs = positions // size
+    return torch.cat([_permutation(size, seed, e)[positions[epochs == e] % size] for e in epochs.unique().tolist()])
+
+
+def learning_rate_factor(loop: LoopConfig, step: int, delay: int = 0) -> float:
+    """Share of the full learning rate at a step: zero for `delay` steps, linear warm-up, plateau, cosine decay to zero."""
+    rise = min(1.0, max(0, step + 1 - delay) / max(loop.warmup, 1))
+    left = min(1.0, (loop.steps - step) / max(loop.decay, 1))
+    return rise * 0.5 * (1 - math.cos(math.pi * left))
+
+
+def average_gradients(fabric: Fabric, network: nn.Module) -> None:
+    """Replace gradients by their mean over all processes, in one collective.
+
+    By hand rather than by DistributedDataParallel, which wants one backward pass for each forward pass: a GAN step has
+    several, gradient penalties among them.
+    """
+    if fabric.world_size == 1:
+        return
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    mean = fabric.all_reduce(torch.cat([g.flatten() for g in gradients]), reduce_op="mean")
+    for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def run(recipe: Recipe, images: np.ndarray, labels: np.ndarray, folder: Path, fabric: Fabric) -> None:
+    """Train to the recipe's last step in `folder`, going on from the newest checkpoint there.
+
+    Args:
+        recipe: what to train.
+        images: [N, H, W, C] uint8, the whole data set.
+        labels: [N] int64.
+        folder: receives checkpoints, figures.csv, TensorBoard events and grids.
+        fabric: launched; its processes share each batch.
+    """
+    from training.families import FAMILIES
+
+    loop = recipe.loop
+    torch.manual_seed(loop.seed)  # equal initial weights in every process
+    training: Training = FAMILIES[recipe.family](recipe, fabric)
+    average = AveragedModel(
+        training.networks[training.averaged], multi_avg_fn=get_ema_multi_avg_fn(loop.ema), use_buffers=True
+    )
+    checkpoints = Checkpoints(folder, recipe, fabric, training, average)
+    start, hours = checkpoints.restore()
+    log = Log(folder, start) if fabric.is_global_zero else None
+    data = torch.from_numpy(images).permute(0, 3, 1, 2).to(fabric.device)  # (N, C, H, W) uint8
+    targets = torch.from_numpy(labels).to(fabric.device)
+
+    sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=fabric.device))
+    began = mark = time.perf_counter()
+    for step in range(start, loop.steps):
+        for optimizer in training.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * learning_rate_factor(loop, step, group.get("delay", 0))
+        rng = torch.Generator(fabric.device).manual_seed(_mix(loop.seed, step, fabric.global_rank))
+        mine = batch_indices(len(data), loop.batch, loop.seed, step).chunk(fabric.world_size)[fabric.global_rank]
+        batch = (data[mine].float() / 127.5 - 1).to(memory_format=torch.channels_last)
+        for name, value in training.step(batch, targets[mine], rng).items():
+            sums[name] += value.detach()
+        average.update_parameters(training.networks[training.averaged])
+
+        done = step + 1
+        if log and done % loop.log_every == 0:
+            now = time.perf_counter()
+            figures = {name: value.item() / loop.log_every for name, value in sums.items()}
+            log.figures(done, {**figures, "images_per_second": loop.log_every * loop.batch / (now - mark)})
+            sums.clear()
+            mark = now
+        if done % loop.checkpoint_every == 0 or done == loop.steps:
+            checkpoints.save(done, hours + (time.perf_counter() - began) / 3600)
+        if done % loop.watch_every == 0 or done == loop.steps:
+            average.eval()
+            figures, pictures = training.watch(average.module, data)
+            average.train()
+            if log:
+                log.figures(done, figures)
+                log.grid(done, pictures)
+            mark = time.perf_counter()
+
+
+class Checkpoints:
+    """Folders checkpoint-STEP: recipe.json, model.safetensors (the averaged network), state.ckpt (all that resuming needs)."""
+
+    def __init__(self, folder: Path, recipe: Recipe, fabric: Fabric, training: Training, average: AveragedModel) -> None:
+        self.folder, self.recipe, self.fabric, self.average = folder, recipe, fabric, average
+        self.state = {"networks": training.networks, "average": average, **training.optimizers}
+
+    def save(self, step: int, hours: float) -> None:
+        """Write a checkpoint under a temporary name, rename it, and drop all but the newest two."""
+        partial = self.folder / "checkpoint.partial"
+        if self.fabric.is_global_zero:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        self.fabric.barrier()
+        self.fabric.save(partial / "state.ckpt", {**self.state, "step": step, "hours": hours})
+        if self.fabric.is_global_zero:
+            weights = {name: value.contiguous() for name, value in self.average.module.state_dict().items()}
+            save_file(weights, partial / "model.safetensors")
+            summary = {"step": step, "images": step * self.recipe.loop.batch, "hours": hours}
+            recipe = {"recipe": dataclasses.asdict(self.recipe), **summary}
+            (partial / "recipe.json").write_text(json.dumps(recipe, indent=2))
+            partial.replace(self.folder / f"checkpoint-{step:08d}")
+            for old in sorted(self.folder.glob("checkpoint-*"))[:-2]:
+                shutil.rmtree(old)
+        self.fabric.barrier()
+
+    def restore(self) -> tuple[int, float]:
+        """Load the newest checkpoint if there is one; return its step and the hours spent so far."""
+        found = sorted(self.folder.glob("checkpoint-*"))
+        if not found:
+            return 0, 0.0
+        rest = self.fabric.load(found[-1] / "state.ckpt", self.state)
+        return rest["step"], rest["hours"]
+
+
+def load_average(checkpoint: Path, network: nn.Module) -> nn.Module:
+    """Load a checkpoint's averaged weights into a network of the same shape."""
+    network.load_state_dict(load_file(checkpoint / "model.safetensors"), strict=True)
+    return network
+
+
+def newest_checkpoint(run: Path) -> Path:
+    """The last whole checkpoint of a run's folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = sorted(run.glob("checkpoint-*"))
+    if not found:
+        raise FileNotFoundError(f"{run} has no checkpoint; train it first")
+    return found[-1]
+
+
+class Log:
+    """figures.csv (step, name, value), TensorBoard events and grids of one run; a resumed run drops what it will redo."""
+
+    def __init__(self, folder: Path, start: int) -> None:
+        self.folder, self.csv = folder, folder / "figures.csv"
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = []
+        if self.csv.exists():
+            with self.csv.open() as file:
+                kept = [row for row in csv.reader(file) if len(row) == 3 and row[0].isdigit() and int(row[0]) <= start]
+        with self.csv.open("w", newline="") as file:
+            csv.writer(file).writerows([("step", "name", "value"), *kept])
+        self.board = TensorBoardLogger(folder, name="", version="tensorboard", purge_step=start)
+
+    def figures(self, step: int, values: dict[str, float]) -> None:
+        with self.csv.open("a", newline="") as file:
+            csv.writer(file).writerows((step, name, f"{value:.6g}") for name, value in values.items())
+        self.board.log_metrics(values, step)
+        print(f"{step}: " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()), flush=True)
+
+    def grid(self, step: int, pictures: np.ndarray | None) -> None:
+        """Save the first hundred pictures [N, H, W, C] as one sheet."""
+        if pictures is not None:
+            files.write(self.folder / f"grid-{step:08d}.png", files.contact_sheet(pictures[:100]))

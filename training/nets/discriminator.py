@@ -1,0 +1,63 @@
+"""The discriminator of a denoising diffusion GAN: half a U-Net over (x_{t-1}, x_t), conditioned on t."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.nets.unet import LevelEmbedding
+from training.recipe import config
+
+
+@config
+class DiscriminatorConfig:
+    """Shape of the discriminator; `widths` are channels at half, quarter and eighth resolution."""
+
+    widths: tuple[int, ...] = (48, 96, 192)
+    embedding: int = 128
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions beside an identity, without norms (gradient penalties and norms fight).
+
+    The second starts at 0.3 of its usual size, so that a deep stack starts near the identity.
+    """
+
+    def __init__(self, channels: int, embedding: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.shift = nn.Linear(embedding, channels)
+        with torch.no_grad():
+            self.second.weight.mul_(0.3)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.first(F.leaky_relu(x, 0.2)) + self.shift(embedding)[:, :, None, None]
+        return x + self.second(F.leaky_relu(h, 0.2))
+
+
+class Discriminator(nn.Module):
+    """V(x_{t-1}, x_t, t): large where x_{t-1} looks like a real step from x_t."""
+
+    def __init__(self, config: DiscriminatorConfig, channels: int) -> None:
+        super().__init__()
+        widths = config.widths
+        self.embedding = LevelEmbedding(config.embedding)
+        self.stem = nn.Conv2d(2 * channels * 4, widths[0], 3, padding=1)
+        self.blocks = nn.ModuleList(Block(w, config.embedding) for w in widths)
+        self.widen = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.last = nn.Conv2d(widths[-1] + 1, widths[-1], 3, padding=1)
+        self.head = nn.Linear(widths[-1], 1)
+
+    def forward(self, candidate: Tensor, x_t: Tensor, log_snr: Tensor) -> Tensor:
+        """Score candidates (B, C, H, W) for x_{t-1}, of unit variance, given x_t (B, C, H, W) and its level (B,): (B,)."""
+        embedding = self.embedding(log_snr)
+        h = self.stem(F.pixel_unshuffle(torch.cat([candidate, x_t], dim=1), 2))
+        for i, block in enumerate(self.blocks):
+            if i:
+                h = self.widen[i - 1](F.avg_pool2d(h, 2, ceil_mode=True, count_include_pad=False))
+            h = block(h, embedding)
+        # How much the batch varies here (Karras et al. 2018): sameness gives a collapsing generator away.
+        spread = h.float().var(dim=0, unbiased=False).add(1e-8).sqrt().mean().to(h.dtype)
+        h = torch.cat([h, spread.expand(len(h), 1, *h.shape[2:])], dim=1)
+        h = F.leaky_relu(self.last(F.leaky_relu(h, 0.2)), 0.2).sum((2, 3))  # (B, C)
+        return self.head(h).squeeze(1)

@@ -1,0 +1,130 @@
+"""The U-Net that predicts a clean image from a noisy one: DDPM's regressor and DDGAN's generator."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.nets.normalisation import AdaptiveGroupNorm
+from training.recipe import config
+
+
+@config
+class UNetConfig:
+    """Shape of a U-Net; `widths` are channels at full, half, quarter... resolution."""
+
+    size: int = 28  # height and width of the image
+    channels: int = 1
+    widths: tuple[int, ...] = (32, 64, 128)
+    blocks: int = 1  # residual blocks a level, on the way down and again on the way up
+    groups: int = 8
+    heads: int = 4  # of the attention at the lowest resolution
+    embedding: int = 128
+    latent: int = 64  # length of z; 0 makes a deterministic regressor
+
+
+class LevelEmbedding(nn.Module):
+    """A noise level's log-SNR to a vector: Fourier features and a two-layer network."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        frequencies = torch.exp(torch.linspace(math.log(0.1), math.log(3.0), 16))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.layers = nn.Sequential(nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, log_snr: Tensor) -> Tensor:
+        angles = log_snr[:, None] * self.frequencies  # (B, 16)
+        return self.layers(torch.cat([angles.sin(), angles.cos()], dim=1))  # (B, E)
+
+
+class Mapping(nn.Module):
+    """The latent z to a vector: PixelNorm and a small network, which starts at zero."""
+
+    def __init__(self, latent: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(latent, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)
+        )
+        nn.init.zeros_(self.layers[-1].weight)
+        nn.init.zeros_(self.layers[-1].bias)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layers(z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8))  # (B, E)
+
+
+class ResidualBlock(nn.Module):
+    """Two normalised 3x3 convolutions beside an identity; `styles` lists the two norms' (scale, shift)."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(AdaptiveGroupNorm(channels, groups) for _ in range(2))
+        self.convolutions = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor, styles) -> Tensor:
+        h = x
+        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
+            h = convolution(F.silu(norm(h, next(styles))))
+        return x + h
+
+
+class Attention(nn.Module):
+    def __init__(self, channels: int, groups: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(groups, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).unbind(1)
+        weights = (q.transpose(2, 3) @ k * (c // self.heads) ** -0.5).softmax(-1)  # (B, heads, HW, HW)
+        return x + self.out((v @ weights.transpose(2, 3)).reshape(b, c, h, w))
+
+
+class UNet(nn.Module):
+    """Predicts x_0 from x_t, through v: x_0 = signal x_t - noise v (Salimans and Ho 2022), so that fine detail passes by."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, groups = config.widths, config.groups
+        neighbours = list(zip(widths[:-1], widths[1:], strict=True))
+        self.level = LevelEmbedding(config.embedding)
+        self.mapping = Mapping(config.latent, config.embedding) if config.latent else None
+        self.stem = nn.Conv2d(config.channels, widths[0], 3, padding=1)
+        self.encoder, self.decoder = (
+            nn.ModuleList(nn.ModuleList(ResidualBlock(w, groups) for _ in range(config.blocks)) for w in widths)
+            for _ in range(2)
+        )
+        self.down = nn.ModuleList(nn.Conv2d(4 * fine, coarse, 1) for fine, coarse in neighbours)
+        self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in neighbours)
+        self.attention = Attention(widths[-1], groups, config.heads)
+        self.head = nn.Conv2d(widths[0], config.channels, 3, padding=1)
+        # One linear layer gives every norm's scale and shift, in the order in which forward meets them.
+        self.split = [2 * w for w in (*widths, *widths[::-1]) for _ in range(2 * config.blocks)]
+        self.styles = nn.Linear(config.embedding, sum(self.split))
+
+    def forward(self, x_t: Tensor, log_snr: Tensor, z: Tensor | None = None) -> Tensor:
+        """Predict x_0 (B, C, H, W) from x_t (B, C, H, W), its log-SNR (B,) and a latent z (B, L)."""
+        embedding = self.level(log_snr)
+        if self.mapping is not None:
+            embedding = embedding + self.mapping(z)
+        styles = iter(self.styles(F.silu(embedding)).split(self.split, dim=1))
+        h = self.stem(x_t)
+        skips = []
+        for i, blocks in enumerate(self.encoder):
+            if i:
+                h = self.down[i - 1](F.pixel_unshuffle(h, 2))
+            for block in blocks:
+                h = block(h, styles)
+            skips.append(h)
+        h = self.attention(h)
+        for i in reversed(range(len(self.decoder))):
+            if i < len(self.up):
+                h = skips[i] + F.interpolate(self.up[i](h), scale_factor=2.0, mode="nearest")
+            for block in self.decoder[i]:
+                h = block(h, styles)
+        alpha_bar = log_snr.sigmoid()[:, None, None, None]
+        return alpha_bar.sqrt() * x_t - (1 - alpha_bar).sqrt() * self.head(F.silu(h))

@@ -1,0 +1,54 @@
+"""Recipes: TOML files read whole into frozen dataclasses; unknown keys are refused."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+
+def config(cls):
+    """Make a frozen, validated dataclass that refuses unknown keys."""
+    return dataclass(frozen=True, config=ConfigDict(extra="forbid"))(cls)
+
+
+@config
+class LoopConfig:
+    """What every training run has; lengths are in steps, one step being one batch over all processes."""
+
+    steps: int
+    batch: int = 64  # images a step, all processes together
+    seed: int = 0
+    warmup: int = 200  # steps over which the learning rates rise from zero
+    decay: int = 0  # last steps, over which the learning rates fall to zero along a cosine
+    ema: float = 0.999  # decay of the averaged weights a step
+    log_every: int = 100
+    checkpoint_every: int = 1000
+    watch_every: int = 2000  # sample grid and quality figures
+
+
+class Recipe(Protocol):
+    """What the loop needs of a family's recipe."""
+
+    name: str
+    family: str
+    loop: LoopConfig
+
+
+def read(path: Path) -> Recipe:
+    """Read a recipe from a TOML file; raises ValueError as `validate`."""
+    return validate(tomllib.loads(path.read_text()))
+
+
+def validate(table: dict[str, Any]) -> Recipe:
+    """Turn a recipe's table into the dataclass that its `family` names.
+
+    Raises:
+        ValueError: unknown family or key, or a value of the wrong type.
+    """
+    from training.families import FAMILIES
+
+    if table.get("family") not in FAMILIES:
+        raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not {table.get('family')!r}")
+    return TypeAdapter(FAMILIES[table["family"]].recipe).validate_python(table)

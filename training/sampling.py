@@ -1,0 +1,45 @@
+"""Samples while training, through the very loop that users run."""
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from genfast import ddgan
+from training.diffusion import ReverseStep, Schedule
+from training.nets.unet import UNet
+
+
+BATCH = 100
+
+
+@torch.no_grad()
+def sample(
+    network: UNet, schedule: Schedule, n: int, fabric: Fabric, begin: tuple[Tensor, int] | None = None
+) -> np.ndarray:
+    """Draw images 0..n-1 of seed 0, shared out over the processes: [n, H, W, C] uint8 in every process.
+
+    With `begin` = (images [N, C, H, W] uint8, k) the last k steps alone are run, from x_k of the first n of these images.
+    """
+    reverse, config = ReverseStep(network, schedule), network.config
+
+    def step(x_t, t, z, noise):
+        inputs = (None if array is None else torch.from_numpy(array).to(fabric.device) for array in (x_t, t, z, noise))
+        return tuple(output.cpu().numpy() for output in reverse(*inputs))
+
+    parts = []
+    share = -(-n // fabric.world_size)
+    mine = range(fabric.global_rank * share, (fabric.global_rank + 1) * share)
+    for indices in (mine[i : i + BATCH] for i in range(0, share, BATCH)):
+        draw = {"latent": config.latent or None, "seed": 0, "indices": indices}
+        if begin is None:
+            shape = (config.channels, config.size, config.size)
+            parts.append(ddgan.sample(step, steps=schedule.steps, shape=shape, **draw))
+        else:
+            images, k = begin
+            x_0 = images[indices.start : indices.stop].float() / 127.5 - 1
+            noise = torch.randn(x_0.shape, generator=torch.Generator(x_0.device).manual_seed(indices.start))
+            x_k = schedule.q_sample(x_0, torch.full((len(x_0),), k, device=x_0.device), noise)
+            parts.append(ddgan.denoise(step, x_k.cpu().numpy(), steps=k, **draw))
+    pictures = fabric.all_gather(torch.from_numpy(np.concatenate(parts)))
+    return pictures.reshape(-1, *pictures.shape[-3:])[:n].numpy()
