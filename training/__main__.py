@@ -1,4 +1,7 @@
-"""`python -m training run RECIPE`: train, or go on training, what a recipe describes."""
+"""`python -m training run RECIPE`: train, or go on training, what a recipe describes.
+
+Past one machine: `PYTHONPATH=. fabric run --nnodes N ... training/__main__.py run RECIPE`.
+"""
 
 import ctypes
 import sys
@@ -15,22 +18,17 @@ from training.loop import run as train
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
-app = typer.Typer(add_completion=False, no_args_is_help=True)
-
-
-@app.callback()
-def main() -> None:
-    """Train genfast's models."""
+app = typer.Typer(help="Train genfast's models.", add_completion=False, no_args_is_help=True)
 
 
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A TOML file of training/recipes.")],
-    data: Annotated[Path | None, typer.Option(help="Folder with the data set's files; found or downloaded if absent.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the data set; found or downloaded if absent.")] = None,
     runs: Annotated[Path, typer.Option(help="Checkpoints and logs go into RUNS/NAME.")] = Path("runs"),
-    devices: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    devices: Annotated[str, typer.Option(help="Processes on this machine; auto: one a GPU, or one.")] = "auto",
     accelerator: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
-    precision: Annotated[str, typer.Option(help="32-true, or bf16-mixed where convolutions in bfloat16 are fast.")] = "32-true",
+    precision: Annotated[str, typer.Option(help="32-true, or bf16-mixed where bfloat16 is fast.")] = "32-true",
     threads: Annotated[int, typer.Option(help="CPU threads a process.")] = 1,
 ) -> None:
     """Train a recipe, or go on from its newest checkpoint."""
@@ -43,8 +41,20 @@ def run(
     train(chosen, images, labels, runs / chosen.name, fabric)
 
 
+@app.command()
+def plot(
+    run: Annotated[Path, typer.Argument(help="Folder of a run: RUNS/NAME.")],
+    out: Annotated[Path, typer.Argument(help="A PNG to write.")],
+    prefix: Annotated[str, typer.Option(help="Which figures: those whose names begin so.")] = "fid",
+) -> None:
+    """Draw how a run's figures changed over training."""
+    from training.plot import plot
+
+    plot(run, out, prefix)
+
+
 def _keep_freed_memory() -> None:
-    """Have glibc keep what it frees: fetching every activation anew from the kernel costs thousands of page faults a step."""
+    """Have glibc keep what it frees: fetching activations anew costs thousands of page faults a step."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_MAX, 0)

@@ -1,6 +1,7 @@
 """DDPM (section 3.1): regression of x_0 from x_t, for every noise level at once.
 
-Conditioned on log-SNR rather than on a step's number, one network serves every schedule, and starts every DDGAN generator.
+Conditioned on log-SNR rather than on a step's number, one network serves every schedule, and starts every DDGAN
+generator.
 """
 
 import math
@@ -11,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from training.diffusion import Schedule, ScheduleConfig
+from training.diffusion import ScheduleConfig
 from training.loop import average_gradients
 from training.nets.unet import UNet, UNetConfig
 from training.recipe import LoopConfig, config
@@ -38,8 +39,8 @@ class DDPMTraining:
         self.network = UNet(recipe.unet).to(fabric.device, memory_format=torch.channels_last)
         self.networks = nn.ModuleDict({"unet": self.network})
         self.schedule = recipe.schedule.build().to(fabric.device)
-        optimizer = torch.optim.Adam([{"params": self.network.parameters(), "initial_lr": recipe.lr}], betas=(0.9, 0.99))
-        self.optimizers = {"optimizer": optimizer}
+        group = {"params": self.network.parameters(), "initial_lr": recipe.lr}
+        self.optimizers = {"optimizer": torch.optim.Adam([group], betas=(0.9, 0.99))}
 
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         # The cosine schedule's density of log-SNR (Nichol and Dhariwal 2021), its tails cut at +-9.7.

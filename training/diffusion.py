@@ -14,7 +14,7 @@ def gather(table: Tensor, t: Tensor) -> Tensor:
 
 
 class Schedule(nn.Module):
-    """T noise levels by their alpha_bar, with the coefficients of q(x_t | x_0) and q(x_{t-1} | x_t, x_0) for t = 0..T."""
+    """T noise levels by their alpha_bar; tables over t = 0..T of what q(x_t | x_0) and q(x_{t-1} | x_t, x_0) need."""
 
     def __init__(self, alpha_bar: Sequence[float]) -> None:
         """Take alpha_bar for t = 0..T, falling from exactly 1.
@@ -61,8 +61,8 @@ class Schedule(nn.Module):
 class ReverseStep(nn.Module):
     """One whole reverse step (eq. 10): predict x_0, then draw x_{t-1} from the posterior. This is what gets exported.
 
-    x_0 is clipped to [-1, 1]. Most of a garment's background is exactly -1, which no plain output layer would reach, and a
-    discriminator would see that before anything else.
+    x_0 is clipped to [-1, 1]. Most of a garment's background is exactly -1, which no plain output layer would reach,
+    and a discriminator would see that before anything else.
     """
 
     def __init__(self, network: nn.Module, schedule: Schedule) -> None:

@@ -1,7 +1,7 @@
 """One loop for every family: devices, data order, learning rates, EMA, checkpoints, resuming, logs.
 
-Randomness is a function of (seed, step, process): nothing of it needs saving, and a run that was killed goes on from its
-last checkpoint exactly as if it had never been interrupted.
+Randomness is a function of (seed, step, process): nothing of it needs saving, and a run that was killed goes on from
+its last checkpoint exactly as if it had never been interrupted.
 """
 
 import csv
@@ -11,6 +11,7 @@ import math
 import shutil
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -62,10 +63,20 @@ def batch_indices(size: int, batch: int, seed: int, step: int) -> Tensor:
 
 
 def learning_rate_factor(loop: LoopConfig, step: int, delay: int = 0) -> float:
-    """Share of the full learning rate at a step: zero for `delay` steps, linear warm-up, plateau, cosine decay to zero."""
+    """Share of the full learning rate at a step: zero for `delay` steps, linear warm-up, plateau, cosine to zero."""
     rise = min(1.0, max(0, step + 1 - delay) / max(loop.warmup, 1))
     left = min(1.0, (loop.steps - step) / max(loop.decay, 1))
     return rise * 0.5 * (1 - math.cos(math.pi * left))
+
+
+def ema(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """An exponential moving average for AveragedModel, whose memory is short at first: else it would keep the start."""
+
+    def update(averages: list[Tensor], values: list[Tensor], updates: Tensor) -> None:
+        n = int(updates)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, values, n)
+
+    return update
 
 
 def average_gradients(fabric: Fabric, network: nn.Module) -> None:
@@ -97,9 +108,7 @@ def run(recipe: Recipe, images: np.ndarray, labels: np.ndarray, folder: Path, fa
     loop = recipe.loop
     torch.manual_seed(loop.seed)  # equal initial weights in every process
     training: Training = FAMILIES[recipe.family](recipe, fabric)
-    average = AveragedModel(
-        training.networks[training.averaged], multi_avg_fn=get_ema_multi_avg_fn(loop.ema), use_buffers=True
-    )
+    average = AveragedModel(training.networks[training.averaged], multi_avg_fn=ema(loop.ema), use_buffers=True)
     checkpoints = Checkpoints(folder, recipe, fabric, training, average)
     start, hours = checkpoints.restore()
     log = Log(folder, start) if fabric.is_global_zero else None
@@ -139,9 +148,11 @@ def run(recipe: Recipe, images: np.ndarray, labels: np.ndarray, folder: Path, fa
 
 
 class Checkpoints:
-    """Folders checkpoint-STEP: recipe.json, model.safetensors (the averaged network), state.ckpt (all that resuming needs)."""
+    """Folders checkpoint-STEP: recipe.json, model.safetensors (averaged network), state.ckpt (what resuming needs)."""
 
-    def __init__(self, folder: Path, recipe: Recipe, fabric: Fabric, training: Training, average: AveragedModel) -> None:
+    def __init__(
+        self, folder: Path, recipe: Recipe, fabric: Fabric, training: Training, average: AveragedModel
+    ) -> None:
         self.folder, self.recipe, self.fabric, self.average = folder, recipe, fabric, average
         self.state = {"networks": training.networks, "average": average, **training.optimizers}
 
@@ -158,7 +169,7 @@ class Checkpoints:
             save_file(weights, partial / "model.safetensors")
             summary = {"step": step, "images": step * self.recipe.loop.batch, "hours": hours}
             recipe = {"recipe": dataclasses.asdict(self.recipe), **summary}
-            (partial / "recipe.json").write_text(json.dumps(recipe, indent=2))
+            (partial / "recipe.json").write_text(json.dumps(recipe, indent=2, default=str))  # paths are no JSON
             partial.replace(self.folder / f"checkpoint-{step:08d}")
             for old in sorted(self.folder.glob("checkpoint-*"))[:-2]:
                 shutil.rmtree(old)
@@ -192,7 +203,7 @@ def newest_checkpoint(run: Path) -> Path:
 
 
 class Log:
-    """figures.csv (step, name, value), TensorBoard events and grids of one run; a resumed run drops what it will redo."""
+    """figures.csv (step, name, value), TensorBoard events and grids; a resumed run drops what it will redo."""
 
     def __init__(self, folder: Path, start: int) -> None:
         self.folder, self.csv = folder, folder / "figures.csv"

@@ -9,7 +9,6 @@ from genfast import ddgan
 from training.diffusion import ReverseStep, Schedule
 from training.nets.unet import UNet
 
-
 BATCH = 100
 
 
@@ -19,7 +18,7 @@ def sample(
 ) -> np.ndarray:
     """Draw images 0..n-1 of seed 0, shared out over the processes: [n, H, W, C] uint8 in every process.
 
-    With `begin` = (images [N, C, H, W] uint8, k) the last k steps alone are run, from x_k of the first n of these images.
+    With `begin` = (images [N, C, H, W] uint8, k) the last k steps alone are run, from x_k of the first n of these.
     """
     reverse, config = ReverseStep(network, schedule), network.config
 

@@ -1,4 +1,4 @@
-"""Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, MIT licence): 60,000 training and 10,000 test images, 28x28 grey, ten classes."""
+"""Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, MIT licence): 60,000 + 10,000 images, 28x28 grey, ten classes."""
 
 import gzip
 import hashlib
@@ -50,4 +50,5 @@ def _find(name: str, folder: Path | None) -> Path:
         return folder / name
     if (DEBIAN / name).exists():
         return DEBIAN / name
-    return Path(pooch.retrieve(HOME + name, known_hash=None, fname=name, path=pooch.os_cache("genfast") / "fashion-mnist"))
+    cache = pooch.os_cache("genfast") / "fashion-mnist"
+    return Path(pooch.retrieve(HOME + name, known_hash=None, fname=name, path=cache))

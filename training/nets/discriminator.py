@@ -49,7 +49,7 @@ class Discriminator(nn.Module):
         self.head = nn.Linear(widths[-1], 1)
 
     def forward(self, candidate: Tensor, x_t: Tensor, log_snr: Tensor) -> Tensor:
-        """Score candidates (B, C, H, W) for x_{t-1}, of unit variance, given x_t (B, C, H, W) and its level (B,): (B,)."""
+        """Score candidates (B, C, H, W), of unit variance, given x_t (B, C, H, W) and its log-SNR (B,): (B,)."""
         embedding = self.embedding(log_snr)
         h = self.stem(F.pixel_unshuffle(torch.cat([candidate, x_t], dim=1), 2))
         for i, block in enumerate(self.blocks):

@@ -39,15 +39,13 @@ class LevelEmbedding(nn.Module):
 
 
 class Mapping(nn.Module):
-    """The latent z to a vector: PixelNorm and a small network, which starts at zero."""
+    """The latent z to a vector: PixelNorm and a small network."""
 
     def __init__(self, latent: int, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(latent, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)
         )
-        nn.init.zeros_(self.layers[-1].weight)
-        nn.init.zeros_(self.layers[-1].bias)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8))  # (B, E)
@@ -84,7 +82,7 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """Predicts x_0 from x_t, through v: x_0 = signal x_t - noise v (Salimans and Ho 2022), so that fine detail passes by."""
+    """Predicts x_0 from x_t, through v: x_0 = signal x_t - noise v (Salimans and Ho 2022), so that detail passes by."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()

@@ -1,0 +1,117 @@
+"""Speed, start-up and memory of four-step sampling, against PyTorch eager of the same weights and a DDPM of 1000 steps.
+
+    python tests/benchmarks/sampling.py [--threads 2] [--json]
+
+Rivals take turns within one run, and every figure is a median over its turns: ratios hold where single times do not.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+import genfast
+from genfast import ddgan
+from training import recipe as recipes
+from training.diffusion import ReverseStep
+from training.nets.unet import UNet
+
+RECIPE = Path(__file__).parents[2] / "training/recipes/fashion28-t4.toml"
+
+
+def medians(rivals: Mapping[str, Callable[[], object]], turns: int) -> dict[str, float]:
+    """Median seconds of each rival; they take turns, after one warm-up each."""
+    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    for turn in range(turns + 1):
+        for name, work in rivals.items():
+            began = time.perf_counter()
+            work()
+            if turn:
+                seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def eager(model: genfast.Model, memory_format: torch.memory_format) -> ddgan.Step:
+    """The model's step in PyTorch, with the weights of its ONNX graph."""
+    recipe = recipes.read(RECIPE)
+    module = ReverseStep(UNet(recipe.unet), recipe.schedule.build()).eval()
+    graph = onnx.load(model.bundle.graph("step")).graph
+    weights = {w.name: torch.from_numpy(onnx.numpy_helper.to_array(w).copy()) for w in graph.initializer}
+    module.load_state_dict({name: weights[name] for name in module.state_dict()}, strict=True)
+    module.to(memory_format=memory_format)
+
+    def step(*inputs):
+        with torch.inference_mode():
+            return tuple(output.numpy() for output in module(*map(torch.from_numpy, inputs)))
+
+    return step
+
+
+def sampling(threads: int) -> dict[str, float]:
+    """Four steps in onnxruntime and in PyTorch, and 1000 steps, as a DDPM of this U-Net takes them."""
+    torch.set_num_threads(threads)
+    model = genfast.load("fashion28", steps=4, threads=threads)
+    # Contiguous is what PyTorch does unasked; channels last is the faster of its layouts here.
+    rivals = {"eager": torch.contiguous_format, "eager, channels last": torch.channels_last}
+    steps = {"genfast": model._step} | {name: eager(model, layout) for name, layout in rivals.items()}
+    figures = {}
+    for batch, turns in ((1, 40), (64, 15)):
+        shared = {"latent": model.bundle.manifest.latent, "shape": (1, 28, 28), "seed": 0, "indices": range(batch)}
+        times = medians({n: lambda s=s: ddgan.sample(s, steps=4, **shared) for n, s in steps.items()}, turns)
+        figures[f"images a second, batch {batch}"] = batch / times["genfast"]
+        for rival in rivals:
+            figures[f"times faster than PyTorch ({rival}), batch {batch}"] = times[rival] / times["genfast"]
+
+    def ddpm_step(x_t, t, z, noise):
+        return model._step(x_t, np.ones_like(t), z, noise)  # any level costs the same
+
+    shared["indices"] = range(8)
+    rivals = {
+        "ddgan": lambda: ddgan.sample(model._step, steps=4, **shared),
+        "ddpm": lambda: ddgan.sample(ddpm_step, steps=1000, **shared),
+    }
+    times = medians(rivals, 3)
+    return figures | {"times faster than DDPM at 1000 steps, batch 8": times["ddpm"] / times["ddgan"]}
+
+
+def processes() -> dict[str, float]:
+    """Wall time of whole commands from a cold start, and the peak memory of drawing 64 images."""
+    command = [sys.executable, "-m", "genfast"]
+    with tempfile.TemporaryDirectory() as folder:
+        sample = [*command, "sample", "--out", folder, "--overwrite", "-n"]
+        runs = {"genfast sample -n 8, seconds": [*sample, "8"], "genfast --help, seconds": [*command, "--help"]}
+        work = {
+            name: lambda run=run: subprocess.run(run, check=True, capture_output=True) for name, run in runs.items()
+        }
+        figures = medians(work, 9)
+        subprocess.run([*sample, "64"], check=True, capture_output=True)
+    # The largest of this process's children, which are none but the above; kilobytes on Linux.
+    figures["genfast sample -n 64, peak MB"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    figures = processes() | sampling(options.threads)
+    if options.json:
+        print(json.dumps(figures, indent=2))
+    else:
+        for name, value in figures.items():
+            print(f"{value:10.2f}  {name}")
+
+
+if __name__ == "__main__":
+    main()
