@@ -14,11 +14,15 @@ Out = Annotated[Path, typer.Argument(help="Folder of the bundle; it must not exi
 
 
 @app.command()
-def ddgan(checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint.")], out: Out) -> None:
+def ddgan(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint.")],
+    out: Out,
+    samples: Annotated[int, typer.Option(min=0, help="Images to draw for the FID in the card; 0 for none.")] = 10_000,
+) -> None:
     """Export a denoising diffusion GAN: its averaged weights as one graph of a reverse step."""
     from export.ddgan import ddgan
 
-    ddgan(checkpoint, out)
+    ddgan(checkpoint, out, samples)
 
 
 @app.command()

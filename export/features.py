@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from export.folder import new
 from export.graph import TOLERANCE, MakeInputs, export, parity, store_half
 from export.provenance import commit
 from genfast import bundle
@@ -88,8 +89,6 @@ def features(name: str, out: Path, checkpoint: Path | None = None) -> None:
         UsageError: another name, `out` exists, or `fashion` comes without the checkpoint of its classifier.
         ValueError: the graph does not compute what the network computes.
     """
-    if out.exists():
-        raise UsageError(f"{out} exists; remove it, or name another folder")
     if name == "efficientnet-lite0":
         efficientnet_lite0(out)
     elif name == "fashion" and checkpoint:
@@ -170,20 +169,20 @@ def _write(
     **fields: Any,
 ) -> None:
     """Export a module, measure the reference with it as users will, and write both with their manifest."""
-    out.mkdir(parents=True)
-    path = out / "embed.onnx"
-    export(module, make_inputs(2), path, ["features"], dynamic)
-    store_half(path)
-    fields |= {
-        "family": "features",
-        "graphs": {"embed": [{"path": path.name, "precision": "fp32", "providers": ["cpu", "cuda"]}]},
-        "parity": {"tolerance": TOLERANCE, "max_abs_difference": parity(module, path, make_inputs)},
-    }
-    embedder = Embedder(bundle.write(out, **fields), "cpu")
-    statistics, measured = reference(embedder)
-    statistics.save(out / f"{REFERENCE}.npz")
-    fields |= {"statistics": {REFERENCE: f"{REFERENCE}.npz"}, "figures": [*figures, *measured]}
-    written = bundle.write(out, **fields).manifest
+    with new(out) as folder:
+        path = folder / "embed.onnx"
+        export(module, make_inputs(2), path, ["features"], dynamic)
+        store_half(path)
+        fields |= {
+            "family": "features",
+            "graphs": {"embed": [{"path": path.name, "precision": "fp32", "providers": ["cpu", "cuda"]}]},
+            "parity": {"tolerance": TOLERANCE, "max_abs_difference": parity(module, path, make_inputs)},
+        }
+        embedder = Embedder(bundle.write(folder, **fields), "cpu")
+        statistics, measured = reference(embedder)
+        statistics.save(folder / f"{REFERENCE}.npz")
+        fields |= {"statistics": {REFERENCE: f"{REFERENCE}.npz"}, "figures": [*figures, *measured]}
+        written = bundle.write(folder, **fields).manifest
     print(f"{out}: parity {written.parity}")
     for figure in written.figures:
         print(f"{figure.name} {figure.value:.4f} ({figure.protocol})")

@@ -18,7 +18,9 @@ from training.loop import run as train
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
-app = typer.Typer(help="Train genfast's models.", add_completion=False, no_args_is_help=True)
+app = typer.Typer(
+    help="Train genfast's models.", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+)
 
 
 @app.command()
@@ -62,4 +64,8 @@ def _keep_freed_memory() -> None:
 
 
 if __name__ == "__main__":
-    app()
+    try:
+        app()
+    except (OSError, ValueError) as error:  # a recipe or a data set that cannot be used
+        print(f"training: error: {error}", file=sys.stderr)
+        sys.exit(1)

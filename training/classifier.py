@@ -33,7 +33,7 @@ class ClassifierTraining:
         self.network = Classifier().to(fabric.device, memory_format=torch.channels_last)
         self.networks = nn.ModuleDict({"classifier": self.network})
         optimizer = torch.optim.AdamW(
-            [{"params": self.network.parameters(), "initial_lr": recipe.lr}], weight_decay=recipe.weight_decay
+            [{"params": self.network.parameters(), "lr": recipe.lr}], weight_decay=recipe.weight_decay
         )
         self.optimizers = {"optimizer": optimizer}
         images, self.labels = (torch.from_numpy(array) for array in fashion_mnist.load("test"))

@@ -19,8 +19,6 @@ from training.nets.unet import UNet, UNetConfig
 from training.recipe import LoopConfig, config
 from training.sampling import sample
 
-WATCHED = 2000  # images that a figure of the log is taken from; FID of so few is high by about 1
-
 
 @config
 class DDGANRecipe:
@@ -35,8 +33,14 @@ class DDGANRecipe:
     head_start: int = 0  # steps in which the discriminator alone learns
     lr_generator: float = 3e-4
     lr_discriminator: float = 5e-4
+    regression: float = 0.0  # weight of the generator's mean squared error in the noise, beside the adversarial loss
     gamma: float = 1.0  # weight of the gradient penalties R1 and R2
     penalised: int = 8  # the penalties are taken on one in so many images
+    watched: int = 2000  # images that the FID in the log is taken from
+
+    def __post_init__(self) -> None:
+        if not self.unet.latent:
+            raise ValueError("a DDGAN's generator needs a latent: set unet.latent")
 
 
 class DDGANTraining:
@@ -56,8 +60,8 @@ class DDGANTraining:
         self.networks.to(fabric.device, memory_format=torch.channels_last)
         self.reverse = ReverseStep(generator, self.schedule)
         groups = {
-            "generator": {"initial_lr": recipe.lr_generator, "delay": recipe.head_start},
-            "discriminator": {"initial_lr": recipe.lr_discriminator},
+            "generator": {"lr": recipe.lr_generator, "delay": recipe.head_start},
+            "discriminator": {"lr": recipe.lr_discriminator},
         }
         self.optimizers = {
             name: torch.optim.Adam([{"params": self.networks[name].parameters(), **group}], betas=(0.0, 0.99))
@@ -72,9 +76,13 @@ class DDGANTraining:
         real = schedule.q_sample(images, t - 1, randn(images.shape))
         x_t = schedule.q_step(real, t, randn(images.shape))
         with self.fabric.autocast():
-            fake, _ = self.reverse(x_t, t, randn((len(images), self.config.unet.latent)), randn(images.shape))
+            fake, x_0 = self.reverse(x_t, t, randn((len(images), self.config.unet.latent)), randn(images.shape))
         real, fake = self._candidate(real, x_t, t), self._candidate(fake, x_t, t)
-        return self._update_discriminator(real, fake.detach(), x_t, t) | self._update_generator(real, fake, x_t, t)
+        # Eq. 6 without its weights: the error in the noise. It ties the generator down where x_t leaves little open,
+        # and leaves it to the discriminator where a mean would be a blur.
+        noise_error = (schedule.log_snr[t].exp() * (x_0 - images).square().mean((1, 2, 3))).mean()
+        figures = self._update_discriminator(real, fake.detach(), x_t, t)
+        return figures | self._update_generator(real, fake, x_t, t, noise_error)
 
     def _candidate(self, x_previous: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """What x_{t-1} adds to x_t: the x_0 behind it plus posterior noise, scaled to about unit variance."""
@@ -88,7 +96,7 @@ class DDGANTraining:
         with self.fabric.autocast():
             v_real, v_fake = self._score(real, x_t, t), self._score(fake, x_t, t)
         loss = self.loss.discriminator(v_real, v_fake)
-        few = slice(len(t) // self.config.penalised)
+        few = slice(max(1, len(t) // self.config.penalised))
         score = partial(self._score, x_t=x_t[few], t=t[few])
         r1, r2 = gradient_penalty(score, real[few]), gradient_penalty(score, fake[few])
         self._descend("discriminator", loss + 0.5 * self.config.gamma * (r1 + r2))
@@ -96,13 +104,15 @@ class DDGANTraining:
         gaps = {f"gap_{k}": gap[t == k].sum() / (t == k).sum().clamp(min=1) for k in range(1, self.schedule.steps + 1)}
         return {"loss_d": loss, "r1": r1, "r2": r2, "v_std": v_real.std(), **gaps}
 
-    def _update_generator(self, real: Tensor, fake: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
+    def _update_generator(
+        self, real: Tensor, fake: Tensor, x_t: Tensor, t: Tensor, noise_error: Tensor
+    ) -> dict[str, Tensor]:
         discriminator = self.networks["discriminator"].requires_grad_(False)
         with self.fabric.autocast():
             loss = self.loss.generator(self._score(real, x_t, t), self._score(fake, x_t, t))
-        self._descend("generator", loss)
+        self._descend("generator", loss + self.config.regression * noise_error)
         discriminator.requires_grad_(True)
-        return {"loss_g": loss}
+        return {"loss_g": loss, "noise_error": noise_error}
 
     def _descend(self, name: str, loss: Tensor) -> None:
         optimizer = self.optimizers[name]
@@ -113,10 +123,10 @@ class DDGANTraining:
 
     def watch(self, network: UNet, images: Tensor) -> tuple[dict[str, float], np.ndarray]:
         """FID of samples, and of what comes of real x_k for each k: where it rises is the step that errs."""
-        drawn = sample(network, self.schedule, WATCHED, self.fabric)
+        drawn = sample(network, self.schedule, self.config.watched, self.fabric)
         sets = {"fid": drawn}
         for k in range(1, self.schedule.steps + 1):
-            sets[f"fid_from_{k}"] = sample(network, self.schedule, WATCHED, self.fabric, begin=(images, k))
+            sets[f"fid_from_{k}"] = sample(network, self.schedule, self.config.watched, self.fabric, begin=(images, k))
         if not self.fabric.is_global_zero:
             return {}, drawn
         judge = judges("fashion-mnist-test", "fashion", device="cpu", threads=1)

@@ -28,6 +28,10 @@ class DDPMRecipe:
     schedule: ScheduleConfig = ScheduleConfig(steps=100)  # what sampling uses; training covers every level
     lr: float = 5e-4
 
+    def __post_init__(self) -> None:
+        if self.unet.latent:
+            raise ValueError("a DDPM has no latent: set unet.latent to 0")
+
 
 class DDPMTraining:
     name = "ddpm"
@@ -39,7 +43,7 @@ class DDPMTraining:
         self.network = UNet(recipe.unet).to(fabric.device, memory_format=torch.channels_last)
         self.networks = nn.ModuleDict({"unet": self.network})
         self.schedule = recipe.schedule.build().to(fabric.device)
-        group = {"params": self.network.parameters(), "initial_lr": recipe.lr}
+        group = {"params": self.network.parameters(), "lr": recipe.lr}
         self.optimizers = {"optimizer": torch.optim.Adam([group], betas=(0.9, 0.99))}
 
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:

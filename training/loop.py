@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from genfast import images as files
+from genfast.files import atomic
 from training.recipe import LoopConfig, Recipe
 
 
@@ -102,14 +103,24 @@ def run(recipe: Recipe, images: np.ndarray, labels: np.ndarray, folder: Path, fa
         labels: [N] int64.
         folder: receives checkpoints, figures.csv, TensorBoard events and grids.
         fabric: launched; its processes share each batch.
+
+    Raises:
+        ValueError: the processes cannot share a batch evenly.
     """
     from training.families import FAMILIES
 
     loop = recipe.loop
+    if loop.batch % fabric.world_size:
+        raise ValueError(f"a batch of {loop.batch} cannot be shared by {fabric.world_size} processes")
     torch.manual_seed(loop.seed)  # equal initial weights in every process
     training: Training = FAMILIES[recipe.family](recipe, fabric)
     average = AveragedModel(training.networks[training.averaged], multi_avg_fn=ema(loop.ema), use_buffers=True)
     checkpoints = Checkpoints(folder, recipe, fabric, training, average)
+    # Taken before a checkpoint is restored, whose optimisers bring their own: the recipe's rates hold.
+    rates = {
+        name: [(group["lr"], group.get("delay", 0)) for group in optimizer.param_groups]
+        for name, optimizer in training.optimizers.items()
+    }
     start, hours = checkpoints.restore()
     log = Log(folder, start) if fabric.is_global_zero else None
     data = torch.from_numpy(images).permute(0, 3, 1, 2).to(fabric.device)  # (N, C, H, W) uint8
@@ -117,10 +128,12 @@ def run(recipe: Recipe, images: np.ndarray, labels: np.ndarray, folder: Path, fa
 
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=fabric.device))
     began = mark = time.perf_counter()
+    logged = start
     for step in range(start, loop.steps):
-        for optimizer in training.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * learning_rate_factor(loop, step, group.get("delay", 0))
+        for name, optimizer in training.optimizers.items():
+            for group, (rate, delay) in zip(optimizer.param_groups, rates[name], strict=True):
+                group["lr"] = rate * learning_rate_factor(loop, step, delay)
+        torch.manual_seed(_mix(loop.seed, step, fabric.global_rank, 1))  # for layers that draw by themselves: dropout
         rng = torch.Generator(fabric.device).manual_seed(_mix(loop.seed, step, fabric.global_rank))
         mine = batch_indices(len(data), loop.batch, loop.seed, step).chunk(fabric.world_size)[fabric.global_rank]
         batch = (data[mine].float() / 127.5 - 1).to(memory_format=torch.channels_last)
@@ -129,14 +142,13 @@ def run(recipe: Recipe, images: np.ndarray, labels: np.ndarray, folder: Path, fa
         average.update_parameters(training.networks[training.averaged])
 
         done = step + 1
-        if log and done % loop.log_every == 0:
-            now = time.perf_counter()
-            figures = {name: value.item() / loop.log_every for name, value in sums.items()}
-            log.figures(done, {**figures, "images_per_second": loop.log_every * loop.batch / (now - mark)})
+        if done % loop.log_every == 0:
+            figures = {name: value.item() / (done - logged) for name, value in sums.items()}
+            figures["images_per_second"] = (done - logged) * loop.batch / (time.perf_counter() - mark)
+            if log:
+                log.figures(done, figures)
             sums.clear()
-            mark = now
-        if done % loop.checkpoint_every == 0 or done == loop.steps:
-            checkpoints.save(done, hours + (time.perf_counter() - began) / 3600)
+            logged, mark = done, time.perf_counter()
         if done % loop.watch_every == 0 or done == loop.steps:
             average.eval()
             figures, pictures = training.watch(average.module, data)
@@ -145,6 +157,8 @@ def run(recipe: Recipe, images: np.ndarray, labels: np.ndarray, folder: Path, fa
                 log.figures(done, figures)
                 log.grid(done, pictures)
             mark = time.perf_counter()
+        if done % loop.checkpoint_every == 0 or done == loop.steps:
+            checkpoints.save(done, hours + (time.perf_counter() - began) / 3600)
 
 
 class Checkpoints:
@@ -212,15 +226,16 @@ class Log:
         if self.csv.exists():
             with self.csv.open() as file:
                 kept = [row for row in csv.reader(file) if len(row) == 3 and row[0].isdigit() and int(row[0]) <= start]
-        with self.csv.open("w", newline="") as file:
-            csv.writer(file).writerows([("step", "name", "value"), *kept])
-        self.board = TensorBoardLogger(folder, name="", version="tensorboard", purge_step=start)
+        with atomic(self.csv) as file:
+            file.write("".join(",".join(row) + "\n" for row in [("step", "name", "value"), *kept]).encode())
+        self.board = TensorBoardLogger(folder, name="", version="tensorboard", purge_step=start + 1)
 
     def figures(self, step: int, values: dict[str, float]) -> None:
-        with self.csv.open("a", newline="") as file:
-            csv.writer(file).writerows((step, name, f"{value:.6g}") for name, value in values.items())
+        with self.csv.open("a") as file:
+            file.writelines(f"{step},{name},{value:.6g}\n" for name, value in values.items())
         self.board.log_metrics(values, step)
-        print(f"{step}: " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()), flush=True)
+        if values:
+            print(f"{step}: " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()), flush=True)
 
     def grid(self, step: int, pictures: np.ndarray | None) -> None:
         """Save the first hundred pictures [N, H, W, C] as one sheet."""

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, NonNegativeInt, PositiveInt, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 
@@ -17,15 +17,15 @@ def config(cls):
 class LoopConfig:
     """What every training run has; lengths are in steps, one step being one batch over all processes."""
 
-    steps: int
-    batch: int = 64  # images a step, all processes together
-    seed: int = 0
-    warmup: int = 200  # steps over which the learning rates rise from zero
-    decay: int = 0  # last steps, over which the learning rates fall to zero along a cosine
+    steps: PositiveInt
+    batch: PositiveInt = 64  # images a step, all processes together
+    seed: NonNegativeInt = 0
+    warmup: NonNegativeInt = 200  # steps over which the learning rates rise from zero
+    decay: NonNegativeInt = 0  # last steps, over which the learning rates fall to zero along a cosine
     ema: float = 0.999  # decay of the averaged weights a step
-    log_every: int = 100
-    checkpoint_every: int = 1000
-    watch_every: int = 2000  # sample grid and quality figures
+    log_every: PositiveInt = 100
+    checkpoint_every: PositiveInt = 1000
+    watch_every: PositiveInt = 2000  # sample grid and quality figures
 
 
 class Recipe(Protocol):

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,24 +65,22 @@ def sampling(threads: int) -> dict[str, float]:
     # Contiguous is what PyTorch does unasked; channels last is the faster of its layouts here.
     rivals = {"eager": torch.contiguous_format, "eager, channels last": torch.channels_last}
     steps = {"genfast": model._step} | {name: eager(model, layout) for name, layout in rivals.items()}
+
+    def draw(step: ddgan.Step, batch: int, steps: int = 4) -> Callable[[], object]:
+        shape, latent = (1, 28, 28), model.bundle.manifest.latent
+        return lambda: ddgan.sample(step, steps=steps, latent=latent, shape=shape, seed=0, indices=range(batch))
+
+    def ddpm(x_t, t, z, noise):
+        return model._step(x_t, np.ones_like(t), z, noise)  # any level costs the same
+
     figures = {}
     for batch, turns in ((1, 40), (64, 15)):
-        shared = {"latent": model.bundle.manifest.latent, "shape": (1, 28, 28), "seed": 0, "indices": range(batch)}
-        times = medians({n: lambda s=s: ddgan.sample(s, steps=4, **shared) for n, s in steps.items()}, turns)
+        times = medians({name: draw(step, batch) for name, step in steps.items()}, turns)
         figures[f"images a second, batch {batch}"] = batch / times["genfast"]
         for rival in rivals:
             figures[f"times faster than PyTorch ({rival}), batch {batch}"] = times[rival] / times["genfast"]
-
-    def ddpm_step(x_t, t, z, noise):
-        return model._step(x_t, np.ones_like(t), z, noise)  # any level costs the same
-
-    shared["indices"] = range(8)
-    rivals = {
-        "ddgan": lambda: ddgan.sample(model._step, steps=4, **shared),
-        "ddpm": lambda: ddgan.sample(ddpm_step, steps=1000, **shared),
-    }
-    times = medians(rivals, 3)
-    return figures | {"times faster than DDPM at 1000 steps, batch 8": times["ddpm"] / times["ddgan"]}
+    times = medians({"4": draw(model._step, 8), "1000": draw(ddpm, 8, 1000)}, 3)
+    return figures | {"times faster than DDPM at 1000 steps, batch 8": times["1000"] / times["4"]}
 
 
 def processes() -> dict[str, float]:
@@ -90,9 +89,7 @@ def processes() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         sample = [*command, "sample", "--out", folder, "--overwrite", "-n"]
         runs = {"genfast sample -n 8, seconds": [*sample, "8"], "genfast --help, seconds": [*command, "--help"]}
-        work = {
-            name: lambda run=run: subprocess.run(run, check=True, capture_output=True) for name, run in runs.items()
-        }
+        work = {name: partial(subprocess.run, run, check=True, capture_output=True) for name, run in runs.items()}
         figures = medians(work, 9)
         subprocess.run([*sample, "64"], check=True, capture_output=True)
     # The largest of this process's children, which are none but the above; kilobytes on Linux.

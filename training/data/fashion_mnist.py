@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -38,10 +39,13 @@ def load(split: Literal["train", "test"], folder: Path | None = None) -> tuple[n
 
 
 def _read(name: str, folder: Path | None) -> np.ndarray:
-    with gzip.open(_find(f"{name}.gz", folder)) as file:
-        content = file.read()
+    path = _find(f"{name}.gz", folder)
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged; remove it and fetch it again") from error
     if hashlib.sha256(content).hexdigest() != SHA256[name]:
-        raise ValueError(f"{name}.gz is not Fashion-MNIST's: its checksum differs; fetch it again")
+        raise ValueError(f"{path} is not Fashion-MNIST's: its checksum differs; remove it and fetch it again")
     return np.frombuffer(bytearray(content), dtype=np.uint8)  # writable, as torch wants it
 
 

@@ -59,5 +59,7 @@ class Discriminator(nn.Module):
         # How much the batch varies here (Karras et al. 2018): sameness gives a collapsing generator away.
         spread = h.float().var(dim=0, unbiased=False).add(1e-8).sqrt().mean().to(h.dtype)
         h = torch.cat([h, spread.expand(len(h), 1, *h.shape[2:])], dim=1)
-        h = F.leaky_relu(self.last(F.leaky_relu(h, 0.2)), 0.2).sum((2, 3))  # (B, C)
-        return self.head(h).squeeze(1)
+        h = F.leaky_relu(self.last(F.leaky_relu(h, 0.2)), 0.2)
+        # Two scores of one x_t differ by little of what they share: more digits than autocast's.
+        with torch.autocast(h.device.type, enabled=False):
+            return self.head(h.float().sum((2, 3))).squeeze(1)

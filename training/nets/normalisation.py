@@ -6,6 +6,7 @@ and both passes end in one multiply-add over the image. Always in float32, whate
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 EPSILON = 1e-5
 
@@ -38,6 +39,7 @@ class _Normalise(torch.autograd.Function):
         return _affine(x, inverse * scale, shift - mean * inverse * scale)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         x, scale, mean, inverse = ctx.saved_tensors
         b, c, h, w = x.shape

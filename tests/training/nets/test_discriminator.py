@@ -1,0 +1,58 @@
+"""The discriminator: what its score depends on, and the term that looks over the batch."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from training.nets.discriminator import Discriminator, DiscriminatorConfig
+
+
+def discriminator(channels: int = 1, widths: tuple[int, ...] = (8, 16)) -> Discriminator:
+    return Discriminator(DiscriminatorConfig(widths=widths, embedding=16), channels)
+
+
+def inputs(channels: int = 1, size: int = 8, batch: int = 4) -> list[Tensor]:
+    return [*torch.randn(2, batch, channels, size, size), torch.linspace(-4, 4, batch)]
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "widths"), [(1, 8, (8, 16)), (3, 8, (8,)), (1, 28, (8, 16, 16)), (1, 28, (8, 8, 8, 8))]
+)
+def test_one_score_an_image_and_every_weight_learns(channels: int, size: int, widths: tuple[int, ...]) -> None:
+    network = discriminator(channels, widths)
+    scores = network(*inputs(channels, size))
+    assert scores.shape == (4,)
+    scores.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+@pytest.mark.parametrize("which", range(3), ids=["candidate", "x_t", "log_snr"])
+def test_it_depends_on_each_of_its_inputs(which: int) -> None:
+    network, given = discriminator(), inputs()
+    changed = list(given)
+    changed[which] = given[which] + 1
+    assert not torch.isclose(network(*given), network(*changed)).any()
+
+
+def test_it_sees_how_much_a_batch_varies() -> None:
+    network, (candidate, x_t, _) = discriminator(), inputs()
+    level = torch.zeros(4)
+    seen = []
+    network.last.register_forward_hook(lambda module, arguments, output: seen.append(arguments[0]))
+    varied = network(candidate, x_t, level)
+    same = network(candidate[:1].expand(4, -1, -1, -1), x_t[:1].expand(4, -1, -1, -1), level)
+    torch.testing.assert_close(same, same[:1].expand(4))
+    assert not torch.isclose(varied[0], same[0], rtol=1e-3)
+    (h, spread), (_, none) = (  # before `last`, whose input is past an activation that leaves positive numbers alone
+        torch.tensor_split(arguments, [16], dim=1) for arguments in seen
+    )
+    h = torch.where(h > 0, h, h / 0.2)
+    assert spread.unique().numel() == 1
+    torch.testing.assert_close(spread[0, 0, 0, 0], h.std(0, correction=0).mean(), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(none, torch.full_like(none, 1e-4))
+
+
+def test_the_order_of_a_batch_does_not_matter() -> None:
+    network, given = discriminator(), inputs()
+    order = torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(network(*(tensor[order] for tensor in given)), network(*given)[order])

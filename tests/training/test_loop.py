@@ -1,0 +1,308 @@
+"""Data order, learning rates, checkpoints, logs, and runs that go on where they stopped."""
+
+import csv
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from genfast import images as files
+from training.data import fashion_mnist
+from training.families import FAMILIES
+from training.loop import (
+    Checkpoints,
+    Log,
+    average_gradients,
+    batch_indices,
+    ema,
+    learning_rate_factor,
+    load_average,
+    newest_checkpoint,
+    run,
+)
+from training.nets.unet import UNet
+from training.recipe import LoopConfig, Recipe
+
+MakeRecipe = Callable[..., Recipe]
+
+
+class Probe:
+    """A family of one weight, which falls by its learning rate each step, and keeps what it is given."""
+
+    name = "probe"
+    averaged = "line"
+    rate = 0.5
+    made: "Probe"
+
+    def __init__(self, recipe: Recipe, fabric: Fabric) -> None:
+        self.networks = nn.ModuleDict({"line": nn.Linear(1, 1, bias=False)})
+        nn.init.zeros_(self.networks["line"].weight)
+        self.optimizers = {
+            "sgd": torch.optim.SGD([{"params": self.networks.parameters(), "lr": self.rate, "delay": 2}])
+        }
+        self.labels: list[Tensor] = []
+        self.images: list[Tensor] = []
+        self.watched: list[float] = []
+        Probe.made = self
+
+    def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+        self.images.append(images)
+        self.labels.append(labels)
+        self.networks["line"].weight.grad = torch.ones(1, 1)
+        self.optimizers["sgd"].step()
+        return {"loss": labels.float().sum(), "random": torch.rand((), generator=rng)}
+
+    def watch(self, network: nn.Module, images: Tensor) -> tuple[dict[str, float], np.ndarray]:
+        assert not network.training
+        self.watched.append(network.weight.item())
+        return {"figure": 1.5}, images.permute(0, 2, 3, 1).numpy()
+
+
+@pytest.fixture
+def probe(monkeypatch: pytest.MonkeyPatch, recipe: MakeRecipe, fabric: Fabric, tmp_path: Path) -> Callable[..., Probe]:
+    """Runs the probe on 10 images, whose labels are 0..9, in tmp_path."""
+    chosen = recipe("ddpm")
+    monkeypatch.setitem(FAMILIES, chosen.family, Probe)
+
+    def train(**loop: Any) -> Probe:
+        config = LoopConfig(**{"steps": 6, "batch": 4, "warmup": 0, "log_every": 1, **loop})
+        images = np.full((10, 4, 4, 1), 255, np.uint8) * (np.arange(10) % 2 == 0)[:, None, None, None]
+        run(type(chosen)(**{**vars(chosen), "loop": config}), images.astype(np.uint8), np.arange(10), tmp_path, fabric)
+        return Probe.made
+
+    return train
+
+
+def figures(folder: Path, name: str) -> dict[int, float]:
+    with (folder / "figures.csv").open() as file:
+        return {int(row["step"]): float(row["value"]) for row in csv.DictReader(file) if row["name"] == name}
+
+
+def weights(checkpoint: Path) -> dict[str, Tensor]:
+    """Every tensor that resuming needs, by a name."""
+
+    def flatten(value: Any, name: str) -> dict[str, Tensor]:
+        if isinstance(value, Tensor):
+            return {name: value}
+        children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        return {k: v for key, child in children for k, v in flatten(child, f"{name}.{key}").items()}
+
+    return flatten(torch.load(checkpoint / "state.ckpt", weights_only=True), "")
+
+
+def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys() and len(a) > 1
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not different
+
+
+def test_each_epoch_takes_each_image_once() -> None:
+    taken = torch.cat([batch_indices(10, 4, seed=0, step=step) for step in range(15)])  # six epochs
+    epochs = taken.view(6, 10)
+    assert (epochs.sort(dim=1).values == torch.arange(10)).all()
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 6
+
+
+def test_a_batch_may_be_larger_than_the_data() -> None:
+    assert (batch_indices(3, 7, seed=0, step=0).bincount() >= 2).all()
+
+
+def test_the_order_is_a_function_of_seed_and_step() -> None:
+    late = batch_indices(1000, 8, seed=1, step=700)
+    for step in range(3):
+        batch_indices(1000, 8, seed=2, step=step)
+    assert torch.equal(batch_indices(1000, 8, seed=1, step=700), late)
+    assert not torch.equal(batch_indices(1000, 8, seed=2, step=700), late)
+
+
+def test_learning_rates_rise_stay_and_fall() -> None:
+    loop = LoopConfig(steps=100, warmup=10, decay=20)
+    factors = [learning_rate_factor(loop, step) for step in range(100)]
+    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert factors[10:81] == [1] * 71
+    assert factors[80:] == pytest.approx([(1 + math.cos(math.pi * step / 20)) / 2 for step in range(20)])
+    assert 0 < factors[99] < 0.01
+
+
+def test_a_delayed_learning_rate_rises_later() -> None:
+    loop = LoopConfig(steps=100, warmup=4)
+    factors = [learning_rate_factor(loop, step, delay=50) for step in range(56)]
+    assert factors == [0] * 50 + [0.25, 0.5, 0.75, 1, 1, 1]
+
+
+def test_learning_rates_need_neither_warm_up_nor_decay() -> None:
+    loop = LoopConfig(steps=5, warmup=0)
+    assert [learning_rate_factor(loop, step) for step in range(5)] == [1] * 5
+
+
+def test_gradients_of_one_process_stay(fabric: Fabric) -> None:
+    network = nn.Linear(2, 3)
+    network(torch.ones(1, 2)).sum().backward()
+    average_gradients(fabric, network)
+    assert torch.equal(network.weight.grad, torch.ones(3, 2))
+
+
+def test_a_step_gets_its_images_and_learning_rates(probe: Callable[..., Probe]) -> None:
+    made = probe()
+    labels = torch.stack(made.labels)
+    assert torch.equal(labels, torch.stack([batch_indices(10, 4, seed=0, step=step) for step in range(6)]))
+    for images, label in zip(torch.stack(made.images).flatten(0, 1), labels.flatten(), strict=True):
+        assert (images == (1 if label % 2 == 0 else -1)).all() and images.shape == (1, 4, 4)
+    assert made.networks["line"].weight.item() == -0.5 * 4  # the first two of six steps are a delay
+
+
+def test_the_average_is_exponential_with_a_memory_that_grows(probe: Callable[..., Probe]) -> None:
+    made = probe(ema=0.3, steps=8)
+    decays = [0, 2 / 11, 3 / 12, 0.3, 0.3, 0.3, 0.3, 0.3]  # (1 + n) / (10 + n) after n updates, at most 0.3
+    average = 0.0
+    for decay, weight in zip(decays, [0, 0, -0.5, -1, -1.5, -2, -2.5, -3], strict=True):
+        average = decay * average + (1 - decay) * weight
+    assert made.watched == pytest.approx([average])
+
+
+def test_the_average_forgets_the_start() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    average = AveragedModel(network, multi_avg_fn=ema(0.999))
+    for step in range(200):
+        nn.init.constant_(network.weight, 0.0 if step < 20 else 1.0)
+        average.update_parameters(network)
+    assert average.module.weight.item() > 0.99  # at 0.999 from the start it were 0.16
+
+
+def test_logs_are_means_and_grids_are_pictures(probe: Callable[..., Probe], tmp_path: Path) -> None:
+    made = probe(log_every=3, watch_every=4)
+    sums = [labels.sum().item() for labels in made.labels]
+    assert figures(tmp_path, "loss") == pytest.approx({3: sum(sums[:3]) / 3, 6: sum(sums[3:]) / 3}, rel=1e-5)
+    assert figures(tmp_path, "figure") == {4: 1.5, 6: 1.5} and figures(tmp_path, "images_per_second")[3] > 0
+    assert files.read(tmp_path / "grid-00000004.png").shape[2] == 1
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_the_newest_two_checkpoints_stay(probe: Callable[..., Probe], tmp_path: Path) -> None:
+    probe(checkpoint_every=2)
+    assert [path.name for path in sorted(tmp_path.glob("checkpoint*"))] == [
+        "checkpoint-00000004",
+        "checkpoint-00000006",
+    ]
+    newest = newest_checkpoint(tmp_path)
+    assert sorted(path.name for path in newest.iterdir()) == ["model.safetensors", "recipe.json", "state.ckpt"]
+    about = json.loads((newest / "recipe.json").read_text())
+    assert (about["step"], about["images"], about["recipe"]["loop"]["steps"]) == (6, 24, 6)
+    assert 0 < about["hours"] < 1
+
+
+def test_a_finished_run_stays_as_it_is(probe: Callable[..., Probe], tmp_path: Path) -> None:
+    probe()
+    before = weights(newest_checkpoint(tmp_path))
+    assert probe().labels == []
+    assert_equal(weights(newest_checkpoint(tmp_path)), before)
+
+
+def test_a_run_goes_on_with_the_same_data_noise_and_logs(probe: Callable[..., Probe], tmp_path: Path) -> None:
+    whole = probe(checkpoint_every=4)
+    losses, noises = figures(tmp_path, "loss"), figures(tmp_path, "random")
+    assert len(set(noises.values())) == 6
+    shutil.rmtree(tmp_path / "checkpoint-00000006")
+    rest = probe(checkpoint_every=4)
+    assert torch.equal(torch.stack(rest.labels), torch.stack(whole.labels[4:]))
+    assert figures(tmp_path, "loss") == losses and figures(tmp_path, "random") == noises
+    assert rest.watched == whole.watched
+
+
+def test_a_run_goes_on_at_the_learning_rate_that_its_recipe_now_has(
+    probe: Callable[..., Probe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe(checkpoint_every=4)
+    shutil.rmtree(tmp_path / "checkpoint-00000006")
+    monkeypatch.setattr(Probe, "rate", 0.25)
+    assert probe().networks["line"].weight.item() == -0.5 * 2 - 0.25 * 2
+
+
+def test_logs_stay_means_when_checkpoints_and_logs_alternate(probe: Callable[..., Probe], tmp_path: Path) -> None:
+    probe(checkpoint_every=4, log_every=3)
+    shutil.rmtree(tmp_path / "checkpoint-00000006")
+    rest = probe(checkpoint_every=4, log_every=3)
+    assert figures(tmp_path, "loss")[6] == pytest.approx(torch.stack(rest.labels).sum().item() / 2, rel=1e-5)
+
+
+def test_a_run_killed_in_its_last_watch_watches_again(
+    probe: Callable[..., Probe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Probe, "watch", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        probe()
+    assert probe().watched and figures(tmp_path, "figure") == {6: 1.5}
+
+
+def test_a_log_drops_what_will_be_done_again(tmp_path: Path) -> None:
+    log = Log(tmp_path, 0)
+    for step in (10, 20, 30):
+        log.figures(step, {"loss": step / 3, "gap": 1.0})
+    with (tmp_path / "figures.csv").open("a") as file:
+        file.write("40,loss")  # killed in the middle of a row
+    Log(tmp_path, 20).figures(30, {"loss": 0.5})
+    assert (tmp_path / "figures.csv").read_text().splitlines() == [
+        "step,name,value",
+        *("10,loss,3.33333", "10,gap,1", "20,loss,6.66667", "20,gap,1", "30,loss,0.5"),
+    ]
+
+
+def test_checkpoints_hold_the_average_and_ignore_what_is_partial(
+    recipe: MakeRecipe, fabric: Fabric, tmp_path: Path
+) -> None:
+    chosen = recipe("ddpm")
+    training = FAMILIES["ddpm"](chosen, fabric)
+    average = AveragedModel(training.network, multi_avg_fn=get_ema_multi_avg_fn(0.5))
+    nn.init.normal_(average.module.stem.weight)
+    checkpoints = Checkpoints(tmp_path, chosen, fabric, training, average)
+    assert checkpoints.restore() == (0, 0.0)
+
+    (tmp_path / "checkpoint.partial").mkdir()
+    (tmp_path / "checkpoint.partial" / "leftover").write_text("half of a state")
+    assert checkpoints.restore() == (0, 0.0)
+    with pytest.raises(FileNotFoundError, match="has no checkpoint"):
+        newest_checkpoint(tmp_path)
+
+    checkpoints.save(5, 0.25)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000005"]
+    saved = newest_checkpoint(tmp_path)
+    assert not (saved / "leftover").exists()
+    assert_equal(load_file(saved / "model.safetensors"), average.module.state_dict())
+    loaded = load_average(saved, UNet(chosen.unet))
+    assert torch.equal(loaded.stem.weight, average.module.stem.weight)
+
+    for network in (training.network, average.module):
+        nn.init.zeros_(network.stem.weight)
+    assert checkpoints.restore() == (5, 0.25)
+    assert torch.equal(average.module.stem.weight, loaded.stem.weight)
+    assert training.network.stem.weight.abs().sum() > 0
+
+
+@pytest.mark.parametrize("family", ["classifier", "ddpm"])
+def test_interrupted_and_whole_runs_end_with_equal_weights(
+    family: str,
+    recipe: MakeRecipe,
+    fabric: Fabric,
+    garments: tuple[np.ndarray, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without decay a run of 3 steps is the beginning of one of 6. For ddgan, killed: tests/training/test_main.py."""
+    images, labels = (array[:100] for array in garments)
+    monkeypatch.setattr(fashion_mnist, "load", lambda split: (images, labels))  # 10,000 test images take long
+    for folder, lengths in {"whole": [6], "interrupted": [3, 6]}.items():
+        for steps in lengths:
+            chosen = recipe(family, size=28, loop={"steps": steps, "batch": 4, "warmup": 0, "ema": 0.5})
+            run(chosen, images, labels, tmp_path / folder, fabric)
+    whole, interrupted = (newest_checkpoint(tmp_path / folder) for folder in ("whole", "interrupted"))
+    assert_equal(weights(interrupted), weights(whole))

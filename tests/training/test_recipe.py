@@ -1,0 +1,78 @@
+"""Recipes: those of the project are valid, and what is none is refused with a reason."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import training
+from training import recipe as recipes
+from training.ddgan import DDGANRecipe
+from training.families import FAMILIES
+
+PROJECT = sorted((Path(training.__file__).parent / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", PROJECT, ids=lambda path: path.stem)
+def test_recipes_of_the_project_are_valid(path: Path) -> None:
+    recipe = recipes.read(path)
+    assert recipe.name == path.stem and recipe.loop.steps >= recipe.loop.decay
+    for section in ("unet", "schedule"):  # beyond types: networks and levels can be made of it
+        config = getattr(recipe, section, None)
+        if section == "schedule" and config:
+            assert config.build().steps == config.steps
+        elif config:
+            assert all(width % config.groups == 0 for width in config.widths)
+    if isinstance(recipe, DDGANRecipe) and recipe.warm_start:
+        assert recipe.warm_start.name in {path.stem for path in PROJECT}
+
+
+@pytest.mark.parametrize("path", PROJECT, ids=lambda path: path.stem)
+def test_a_checkpoint_gives_its_recipe_back(path: Path) -> None:
+    recipe = recipes.read(path)
+    written = json.dumps(dataclasses.asdict(recipe), default=str)
+    assert recipes.validate(json.loads(written)) == recipe
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_recipes_are_frozen(recipe: Callable[..., Any], family: str) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipe(family).name = "other"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"family": "gan"}, "family must be one of classifier, ddpm, ddgan, not 'gan'"),
+        ({"family": None}, "family must be one of .* not None"),
+        ({"learning_rate": 1e-3}, "learning_rate\n.*[Uu]nexpected"),
+        ({"loop": {"steps": 1, "epochs": 3}}, "loop.epochs\n.*[Uu]nexpected"),
+        ({"unet": {"latent": 8, "depth": 3}}, "unet.depth\n.*[Uu]nexpected"),
+        ({"loop": {}}, r"loop.*steps\n(.|\n)*(required|missing)"),
+        ({"loop": {"steps": "many"}}, "loop.steps\n.*valid integer"),
+        ({"loop": {"steps": 1.5}}, "loop.steps\n.*valid integer"),
+        ({"unet": {"widths": "wide"}}, "unet.widths\n.*valid tuple"),
+        ({"unet": 5}, "unet\n"),
+        ({"loss": "hinge"}, "loss\n.*'non-saturating' or 'relativistic'"),
+        ({"gamma": "one"}, "gamma\n.*valid number"),
+    ],
+)
+def test_what_is_no_recipe_is_refused(
+    table: Callable[..., dict[str, Any]], change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        recipes.validate(table("ddgan") | change)
+
+
+def test_files_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text('name = "x"\nfamily = "classifier"\n[loop]\nsteps = 7\n')
+    assert recipes.read(path).loop.steps == 7
+    path.write_text("name = ")
+    with pytest.raises(ValueError):
+        recipes.read(path)
+    with pytest.raises(FileNotFoundError):
+        recipes.read(tmp_path / "none.toml")
