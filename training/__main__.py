@@ -4,6 +4,7 @@ Past one machine: `PYTHONPATH=. fabric run --nnodes N ... training/__main__.py r
 """
 
 import ctypes
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -37,7 +38,8 @@ def run(
     _keep_freed_memory()
     torch.set_num_threads(threads)
     fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
-    fabric.launch()
+    if "LT_CLI_USED" not in os.environ:  # `fabric run` has launched the processes already
+        fabric.launch()
     chosen = recipes.read(recipe)
     images, labels = fashion_mnist.load("train", data)
     train(chosen, images, labels, runs / chosen.name, fabric)

@@ -1,12 +1,13 @@
 """`python -m training run`, as it is typed: killed and gone on with, and in two processes."""
 
 import csv
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -49,15 +50,22 @@ embedding = 16
 """
 
 
+PLAIN = [sys.executable, "-W", "error", "-m", "training", "run"]
+FABRIC = [Path(sys.executable).with_name("fabric"), "run", "--accelerator", "cpu", "--devices", "2"]
+
+
 @contextmanager
-def training(folder: Path, recipe: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+def training(
+    folder: Path, recipe: str, *options: str, launcher: Sequence[str | Path] = PLAIN
+) -> Iterator[subprocess.Popen[bytes]]:
     """A run of a recipe's text into `folder`, killed at the end of the block."""
     folder.mkdir(exist_ok=True)
     (folder / "recipe.toml").write_text(recipe)
-    command = [sys.executable, "-W", "error", "-m", "training", "run", folder / "recipe.toml", "--runs", folder]
+    command = [*launcher, folder / "recipe.toml", "--runs", folder]
     command += ["--data", fashion_mnist.DEBIAN, "--accelerator", "cpu", *options]
     with (folder / "output").open("ab") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # `fabric run` runs a file, not a module
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     try:
         yield process
     finally:
@@ -140,9 +148,12 @@ steps = 4
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(garments: tuple[np.ndarray, np.ndarray], fabric: Fabric, tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", [[*PLAIN, "--devices", "2"], [*FABRIC, "training/__main__.py", "run"]])
+def test_two_processes_train_as_one(
+    launcher: list[str | Path], garments: tuple[np.ndarray, np.ndarray], fabric: Fabric, tmp_path: Path
+) -> None:
     """The losses of three stretches lie within what seeds differ by, and both processes end with the same weights."""
-    with training(tmp_path, DDPM, "--devices", "2") as process:
+    with training(tmp_path, DDPM, launcher=launcher) as process:
         assert process.wait() == 0, (tmp_path / "output").read_text()
     chosen = read(tmp_path / "recipe.toml")
     for seed in range(1, 5):
