@@ -84,7 +84,7 @@ def draw(index: int, size: int) -> np.ndarray:
     svg = str(Avatar(_style(style), options))
     png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)
     with Image.open(BytesIO(bytes(png))) as image:
-        return np.asarray(image.convert("RGB"))
+        return np.array(image.convert("RGB"))
 
 
 def load(split: Split, count: int, size: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:

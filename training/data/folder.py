@@ -50,4 +50,4 @@ class Folder:
     def _read(self, path: Path) -> np.ndarray:
         pixels = images.read(path)
         rgb = Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy())
-        return np.asarray(ImageOps.fit(rgb, (self.size, self.size), Image.Resampling.LANCZOS))
+        return np.array(ImageOps.fit(rgb, (self.size, self.size), Image.Resampling.LANCZOS))
