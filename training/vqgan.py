@@ -76,13 +76,13 @@ class VQGANTraining:
         self.perceptual = Perceptual().to(fabric.device, memory_format=torch.channels_last)
         linear = [self.vqgan.encoder.linear, self.vqgan.decoder.linear]
         groups = [
-            {"params": self.vqgan.decoder.network.parameters(), "initial_lr": recipe.lr},
-            {"params": self.vqgan.encoder.network.parameters(), "initial_lr": recipe.lr_encoder},
-            {"params": nn.ModuleList(linear).parameters(), "initial_lr": recipe.lr_linear},
+            {"params": self.vqgan.decoder.network.parameters(), "lr": recipe.lr},
+            {"params": self.vqgan.encoder.network.parameters(), "lr": recipe.lr_encoder},
+            {"params": nn.ModuleList(linear).parameters(), "lr": recipe.lr_linear},
         ]
         judge = {
             "params": self.discriminator.parameters(),
-            "initial_lr": recipe.lr_discriminator,
+            "lr": recipe.lr_discriminator,
             "delay": recipe.adversarial_from - recipe.head_start,
         }
         self.optimizers = {

@@ -18,8 +18,6 @@ FACES, SIDE = 24, 128
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
     monkeypatch.setattr(vqgan, "STARTED_FROM", FACES)
     monkeypatch.setattr(vqgan, "WATCHED", 3)
     monkeypatch.setattr(vqgan, "SHOWN", 2)
@@ -30,14 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("avatars")
 
 
-@pytest.fixture
-def fabric() -> Fabric:
-    fabric = Fabric(accelerator="cpu", devices=1)
-    fabric.launch()
-    return fabric
-
-
-def recipe(folder: Path, steps: int = 4, **fields: object) -> VQGANRecipe:
+def make(folder: Path, steps: int = 4, **fields: object) -> VQGANRecipe:
     network = {"codes": 32, "latent": 8, "encoder": [8, 8, 8], "decoder": [8, 8, 8, 8]}
     data = {"name": "avatars", "folder": folder, "size": SIDE, "count": FACES, "window": 64, "grid": 32}
     loop = {"steps": steps, "batch": 4, "warmup": 1, "log_every": 1, "watch_every": steps}
@@ -47,12 +38,6 @@ def recipe(folder: Path, steps: int = 4, **fields: object) -> VQGANRecipe:
 def faces(folder: Path) -> torch.Tensor:
     images, _ = avatars.load("train", FACES, SIDE, folder)
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def rates(training: VQGANTraining) -> None:
-    for optimizer in training.optimizers.values():
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"]
 
 
 def rng() -> torch.Generator:
@@ -82,8 +67,7 @@ def test_without_contrast_it_is_the_mean_absolute_error() -> None:
 
 
 def test_one_step_starts_from_the_data_and_moves_every_weight(folder: Path, fabric: Fabric) -> None:
-    training = VQGANTraining(recipe(folder, head_start=0), fabric)
-    rates(training)
+    training = VQGANTraining(make(folder, head_start=0), fabric)
     before = {name: value.clone() for name, value in training.networks.state_dict().items()}
     for _ in range(2):  # the last layers start at zero: what is before them moves a step later
         figures = training.step(faces(folder)[:4], None, rng())
@@ -95,7 +79,7 @@ def test_one_step_starts_from_the_data_and_moves_every_weight(folder: Path, fabr
 
 
 def test_terms_begin_late(folder: Path, fabric: Fabric) -> None:
-    training = VQGANTraining(recipe(folder, perceptual_from=1, adversarial_from=3, head_start=1), fabric)
+    training = VQGANTraining(make(folder, perceptual_from=1, adversarial_from=3, head_start=1), fabric)
     late = {"perceptual", "loss_d", "loss_g"}
     seen = [late & set(training.step(faces(folder)[:4], None, rng())) for _ in range(4)]
     assert seen == [set(), {"perceptual"}, {"perceptual", "loss_d"}, late]
@@ -104,7 +88,7 @@ def test_terms_begin_late(folder: Path, fabric: Fabric) -> None:
 def test_codes_become_the_means_of_their_latents(folder: Path, fabric: Fabric, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vqgan, "DECAY", 0.0)
     monkeypatch.setattr(vqgan, "RESTARTS", 2)
-    training = VQGANTraining(recipe(folder), fabric)
+    training = VQGANTraining(make(folder), fabric)
     latents = torch.randn(1, 8, 16, 16)
     tokens = torch.randint(4, (1, 16, 16))
     training._update_codes(latents, tokens, rng())
@@ -118,8 +102,7 @@ def test_codes_become_the_means_of_their_latents(folder: Path, fabric: Fabric, m
 
 
 def test_it_learns(folder: Path, fabric: Fabric) -> None:
-    training = VQGANTraining(recipe(folder, lr=5e-3, perceptual_from=10**6, adversarial_from=10**6), fabric)
-    rates(training)
+    training = VQGANTraining(make(folder, lr=5e-3, perceptual_from=10**6, adversarial_from=10**6), fabric)
     images = faces(folder)[:2]
     figures = [training.step(images, None, rng()) for _ in range(60)]
     assert figures[-1]["reconstruction"] < 0.9 * figures[0]["reconstruction"]
@@ -127,7 +110,7 @@ def test_it_learns(folder: Path, fabric: Fabric) -> None:
 
 def test_a_run_is_watched_and_goes_on_where_it_stopped(folder: Path, fabric: Fabric, tmp_path: Path) -> None:
     images, labels = avatars.load("train", FACES, SIDE, folder)
-    whole, half = recipe(folder, 4, head_start=0), recipe(folder, 2, head_start=0)
+    whole, half = make(folder, 4, head_start=0), make(folder, 2, head_start=0)
     run(whole, images, labels, tmp_path / "whole", fabric)
     for part in (half, whole):
         run(part, images, labels, tmp_path / "parts", fabric)
