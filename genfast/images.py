@@ -82,17 +82,19 @@ def read_all(paths: Sequence[Path]) -> Pixels:
     return images
 
 
-def read_folder(folder: Path) -> Pixels:
-    """Read all images under a folder, chosen by suffix, in the order of their paths: uint8 [N, H, W, C].
-
-    Raises InputError where there is none, and as `read_all` does.
-    """
+def find(folder: Path) -> list[Path]:
+    """Images under a folder, chosen by suffix, in the order of their paths. Raises InputError where there is none."""
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
     if not paths:
         raise InputError(f"{folder} holds no images ({', '.join(sorted(_SUFFIXES))})")
-    return read_all(paths)
+    return paths
+
+
+def read_folder(folder: Path) -> Pixels:
+    """Read all images under a folder: uint8 [N, H, W, C]. Raises InputError as `find` and `read_all` do."""
+    return read_all(find(folder))
 
 
 def _shape(image: Pixels) -> str:

@@ -6,6 +6,7 @@ Past one machine: `PYTHONPATH=. fabric run --nnodes N ... training/__main__.py r
 import ctypes
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ import typer
 from lightning_fabric import Fabric
 
 from training import recipe as recipes
-from training.data import fashion_mnist
+from training.data import load
 from training.loop import run as train
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -41,8 +42,9 @@ def run(
     if "LT_CLI_USED" not in os.environ:  # `fabric run` has launched the processes already
         fabric.launch()
     chosen = recipes.read(recipe)
-    images, labels = fashion_mnist.load("train", data)
-    train(chosen, images, labels, runs / chosen.name, fabric)
+    if data is not None:
+        chosen = replace(chosen, data=replace(chosen.data, folder=data))
+    train(chosen, *load(chosen.data, "train"), runs / chosen.name, fabric)
 
 
 @app.command()

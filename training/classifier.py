@@ -7,10 +7,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.data import fashion_mnist
+from training.data import Images, load
 from training.loop import average_gradients
 from training.nets.classifier import Classifier
-from training.recipe import LoopConfig, config
+from training.recipe import DataConfig, LoopConfig, config
 
 
 @config
@@ -18,6 +18,7 @@ class ClassifierRecipe:
     name: str
     family: Literal["classifier"]
     loop: LoopConfig
+    data: DataConfig = DataConfig()
     lr: float = 2e-3
     weight_decay: float = 0.05
     shift: int = 2  # pixels that augmentation moves an image by, at most
@@ -36,7 +37,7 @@ class ClassifierTraining:
             [{"params": self.network.parameters(), "lr": recipe.lr}], weight_decay=recipe.weight_decay
         )
         self.optimizers = {"optimizer": optimizer}
-        images, self.labels = (torch.from_numpy(array) for array in fashion_mnist.load("test"))
+        images, self.labels = (torch.from_numpy(array) for array in load(recipe.data, "test"))
         self.images = images.permute(0, 3, 1, 2).float() / 127.5 - 1  # (N, 1, 28, 28)
 
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
@@ -58,7 +59,7 @@ class ClassifierTraining:
         return padded[:, :, top : top + images.shape[2], left : left + images.shape[3]]
 
     @torch.no_grad()
-    def watch(self, network: Classifier, images: Tensor) -> tuple[dict[str, float], None]:
+    def watch(self, network: Classifier, images: Images) -> tuple[dict[str, float], None]:
         """Accuracy on the test images."""
         correct = [
             (network(batch.to(self.fabric.device)).argmax(1).cpu() == labels).float().sum()

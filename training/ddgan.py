@@ -11,12 +11,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from genfast.metrics.evaluate import evaluate, judges
+from training.data import Images
 from training.diffusion import ReverseStep, ScheduleConfig, gather
 from training.loop import average_gradients, newest_checkpoint
 from training.losses import LOSSES, gradient_penalty
 from training.nets.discriminator import Discriminator, DiscriminatorConfig
 from training.nets.unet import UNet, UNetConfig
-from training.recipe import LoopConfig, config
+from training.recipe import DataConfig, LoopConfig, config
 from training.sampling import sample
 
 
@@ -27,6 +28,7 @@ class DDGANRecipe:
     loop: LoopConfig
     unet: UNetConfig
     schedule: ScheduleConfig
+    data: DataConfig = DataConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     loss: Literal["non-saturating", "relativistic"] = "relativistic"
     warm_start: Path | None = None  # run of a DDPM of the same U-Net, whose regression the generator starts from
@@ -121,7 +123,7 @@ class DDGANTraining:
         average_gradients(self.fabric, self.networks[name])
         optimizer.step()
 
-    def watch(self, network: UNet, images: Tensor) -> tuple[dict[str, float], np.ndarray]:
+    def watch(self, network: UNet, images: Images) -> tuple[dict[str, float], np.ndarray]:
         """FID of samples, and of what comes of real x_k for each k: where it rises is the step that errs."""
         drawn = sample(network, self.schedule, self.config.watched, self.fabric)
         sets = {"fid": drawn}

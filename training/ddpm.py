@@ -12,10 +12,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from training.data import Images
 from training.diffusion import ScheduleConfig
 from training.loop import average_gradients
 from training.nets.unet import UNet, UNetConfig
-from training.recipe import LoopConfig, config
+from training.recipe import DataConfig, LoopConfig, config
 from training.sampling import sample
 
 
@@ -25,6 +26,7 @@ class DDPMRecipe:
     family: Literal["ddpm"]
     loop: LoopConfig
     unet: UNetConfig
+    data: DataConfig = DataConfig()
     schedule: ScheduleConfig = ScheduleConfig(steps=100)  # what sampling uses; training covers every level
     lr: float = 5e-4
 
@@ -65,5 +67,5 @@ class DDPMTraining:
         optimizer.step()
         return {"loss": loss, "error": error.mean()}
 
-    def watch(self, network: UNet, images: Tensor) -> tuple[dict[str, float], np.ndarray]:
+    def watch(self, network: UNet, images: Images) -> tuple[dict[str, float], np.ndarray]:
         return {}, sample(network, self.schedule, 100, self.fabric)

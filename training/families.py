@@ -3,5 +3,6 @@
 from training.classifier import ClassifierTraining
 from training.ddgan import DDGANTraining
 from training.ddpm import DDPMTraining
+from training.vqgan import VQGANTraining
 
-FAMILIES = {family.name: family for family in (ClassifierTraining, DDPMTraining, DDGANTraining)}
+FAMILIES = {family.name: family for family in (ClassifierTraining, DDPMTraining, DDGANTraining, VQGANTraining)}

@@ -26,7 +26,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from genfast import images as files
 from genfast.files import atomic
-from training.recipe import LoopConfig, Recipe
+from training.data import Images
+from training.recipe import DataConfig, LoopConfig, Recipe
 
 
 class Training(Protocol):
@@ -39,8 +40,8 @@ class Training(Protocol):
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         """Update every network once on images (B, C, H, W) in [-1, 1]; return scalars to log."""
 
-    def watch(self, network: nn.Module, images: Tensor) -> tuple[dict[str, float], np.ndarray | None]:
-        """Judge the averaged network, given the data set's images (N, C, H, W) uint8.
+    def watch(self, network: nn.Module, images: Images) -> tuple[dict[str, float], np.ndarray | None]:
+        """Judge the averaged network, given the data set's images.
 
         Returns figures, those of process 0 being logged, and pictures [N, H, W, C] uint8 for the grid.
         """
@@ -94,12 +95,24 @@ def average_gradients(fabric: Fabric, network: nn.Module) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def run(recipe: Recipe, images: np.ndarray, labels: np.ndarray, folder: Path, fabric: Fabric) -> None:
+def windows(images: Images, indices: Tensor, data: DataConfig, rng: np.random.Generator) -> Tensor:
+    """The images that `indices` (B,) names, or random windows of them: (B, C, H, W) uint8, in memory channels last."""
+    chosen = []
+    for index in indices.tolist():
+        image = images[index]  # [H, W, C]
+        if data.window:
+            top, left = (data.grid * rng.integers((n - data.window) // data.grid + 1) for n in image.shape[:2])
+            image = image[top : top + data.window, left : left + data.window]
+        chosen.append(image)
+    return torch.from_numpy(np.stack(chosen)).permute(0, 3, 1, 2)
+
+
+def run(recipe: Recipe, images: Images, labels: np.ndarray, folder: Path, fabric: Fabric) -> None:
     """Train to the recipe's last step in `folder`, going on from the newest checkpoint there.
 
     Args:
         recipe: what to train.
-        images: [N, H, W, C] uint8, the whole data set.
+        images: the whole data set.
         labels: [N] int64.
         folder: receives checkpoints, figures.csv, TensorBoard events and grids.
         fabric: launched; its processes share each batch.
@@ -123,7 +136,6 @@ def run(recipe: Recipe, images: np.ndarray, labels: np.ndarray, folder: Path, fa
     }
     start, hours = checkpoints.restore()
     log = Log(folder, start) if fabric.is_global_zero else None
-    data = torch.from_numpy(images).permute(0, 3, 1, 2).to(fabric.device)  # (N, C, H, W) uint8
     targets = torch.from_numpy(labels).to(fabric.device)
 
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=fabric.device))
@@ -135,9 +147,10 @@ def run(recipe: Recipe, images: np.ndarray, labels: np.ndarray, folder: Path, fa
                 group["lr"] = rate * learning_rate_factor(loop, step, delay)
         torch.manual_seed(_mix(loop.seed, step, fabric.global_rank, 1))  # for layers that draw by themselves: dropout
         rng = torch.Generator(fabric.device).manual_seed(_mix(loop.seed, step, fabric.global_rank))
-        mine = batch_indices(len(data), loop.batch, loop.seed, step).chunk(fabric.world_size)[fabric.global_rank]
-        batch = (data[mine].float() / 127.5 - 1).to(memory_format=torch.channels_last)
-        for name, value in training.step(batch, targets[mine], rng).items():
+        mine = batch_indices(len(images), loop.batch, loop.seed, step).chunk(fabric.world_size)[fabric.global_rank]
+        places = np.random.default_rng(_mix(loop.seed, step, fabric.global_rank))
+        pixels = windows(images, mine, recipe.data, places).to(fabric.device)
+        for name, value in training.step(pixels.float() / 127.5 - 1, targets[mine], rng).items():
             sums[name] += value.detach()
         average.update_parameters(training.networks[training.averaged])
 
@@ -151,7 +164,7 @@ def run(recipe: Recipe, images: np.ndarray, labels: np.ndarray, folder: Path, fa
             logged, mark = done, time.perf_counter()
         if done % loop.watch_every == 0 or done == loop.steps:
             average.eval()
-            figures, pictures = training.watch(average.module, data)
+            figures, pictures = training.watch(average.module, images)
             average.train()
             if log:
                 log.figures(done, figures)

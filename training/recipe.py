@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import ConfigDict, NonNegativeInt, PositiveInt, TypeAdapter
 from pydantic.dataclasses import dataclass
@@ -28,12 +28,25 @@ class LoopConfig:
     watch_every: PositiveInt = 2000  # sample grid and quality figures
 
 
+@config
+class DataConfig:
+    """What is trained on; lengths are in pixels."""
+
+    name: Literal["fashion-mnist", "avatars", "folder"] = "fashion-mnist"
+    folder: Path | None = None  # where it lies, or is kept; avatars and Fashion-MNIST know places of their own
+    size: int = 1024  # side of the images (Fashion-MNIST: always 28)
+    count: int = 3000  # avatars to train on; there is no end of them
+    window: int = 0  # side of the random windows of images that a batch holds; 0: whole images
+    grid: int = 1  # windows begin at multiples of it
+
+
 class Recipe(Protocol):
     """What the loop needs of a family's recipe."""
 
     name: str
     family: str
     loop: LoopConfig
+    data: DataConfig
 
 
 def read(path: Path) -> Recipe:

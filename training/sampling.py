@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from genfast import ddgan
+from training.data import Images
 from training.diffusion import ReverseStep, Schedule
 from training.nets.unet import UNet
 
@@ -14,11 +14,11 @@ BATCH = 100
 
 @torch.no_grad()
 def sample(
-    network: UNet, schedule: Schedule, n: int, fabric: Fabric, begin: tuple[Tensor, int] | None = None
+    network: UNet, schedule: Schedule, n: int, fabric: Fabric, begin: tuple[Images, int] | None = None
 ) -> np.ndarray:
     """Draw images 0..n-1 of seed 0, shared out over the processes: [n, H, W, C] uint8 in every process.
 
-    With `begin` = (images [N, C, H, W] uint8, k) the last k steps alone are run, from x_k of the first n of these.
+    With `begin` = (images, k) the last k steps alone are run, from x_k of the first n of these.
     """
     reverse, config = ReverseStep(network, schedule), network.config
 
@@ -36,7 +36,8 @@ def sample(
             parts.append(ddgan.sample(step, steps=schedule.steps, shape=shape, **draw))
         else:
             images, k = begin
-            x_0 = images[indices.start : indices.stop].float() / 127.5 - 1
+            pixels = torch.from_numpy(np.stack([images[i] for i in indices])).to(fabric.device)  # (B, H, W, C)
+            x_0 = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
             noise = torch.randn(x_0.shape, generator=torch.Generator(x_0.device).manual_seed(indices.start))
             x_k = schedule.q_sample(x_0, torch.full((len(x_0),), k, device=x_0.device), noise)
             parts.append(ddgan.denoise(step, x_k.cpu().numpy(), steps=k, **draw))

@@ -40,6 +40,7 @@ def table() -> Callable[..., dict[str, Any]]:
                 "schedule": {"steps": 4},
                 "discriminator": {"widths": [8, 16], "embedding": 16},
             },
+            "vqgan": {"data": {"name": "avatars"}},
         }
         return {"name": "tiny", "family": family, "loop": {"steps": 60, "batch": 16, **(loop or {})}} | (
             networks[family] | fields

@@ -200,9 +200,7 @@ def test_a_warm_start_needs_a_checkpoint(recipe: MakeRecipe, fabric: Fabric, tmp
 
 def test_watching_says_which_step_errs(recipe: MakeRecipe, fabric: Fabric, garments: Data) -> None:
     training = DDGANTraining(recipe("ddgan", size=28, watched=200), fabric)
-    figures, pictures = training.watch(
-        training.networks["generator"], torch.from_numpy(garments[0]).permute(0, 3, 1, 2)
-    )
+    figures, pictures = training.watch(training.networks["generator"], garments[0])
     assert pictures.shape == (200, 28, 28, 1) and pictures.dtype == np.uint8
     assert list(figures) == ["fid", "fid_from_1", "fid_from_2", "fid_from_3", "fid_from_4"]
     assert 0 < figures["fid_from_1"] < figures["fid"]  # hardly any noise, and a generator that knows nothing yet

@@ -62,10 +62,10 @@ class Probe:
         self.optimizers["sgd"].step()
         return {"loss": labels.float().sum(), "random": torch.rand((), generator=rng)}
 
-    def watch(self, network: nn.Module, images: Tensor) -> tuple[dict[str, float], np.ndarray]:
+    def watch(self, network: nn.Module, images: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
         assert not network.training
         self.watched.append(network.weight.item())
-        return {"figure": 1.5}, images.permute(0, 2, 3, 1).numpy()
+        return {"figure": 1.5}, images
 
 
 @pytest.fixture
@@ -299,7 +299,7 @@ def test_interrupted_and_whole_runs_end_with_equal_weights(
 ) -> None:
     """Without decay a run of 3 steps is the beginning of one of 6. For ddgan, killed: tests/training/test_main.py."""
     images, labels = (array[:100] for array in garments)
-    monkeypatch.setattr(fashion_mnist, "load", lambda split: (images, labels))  # 10,000 test images take long
+    monkeypatch.setattr(fashion_mnist, "load", lambda split, folder: (images, labels))  # 10,000 test images take long
     for folder, lengths in {"whole": [6], "interrupted": [3, 6]}.items():
         for steps in lengths:
             chosen = recipe(family, size=28, loop={"steps": steps, "batch": 4, "warmup": 0, "ema": 0.5})

@@ -64,7 +64,7 @@ def test_beginning_at_real_images_runs_the_last_steps_alone(
     fabric: Fabric, thumbnails: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sampling, "BATCH", 8)
-    images = torch.from_numpy(thumbnails[0][:50]).permute(0, 3, 1, 2)
+    images = thumbnails[0][:50]
     steps, denoise = [], ddgan.denoise
     monkeypatch.setattr(ddgan, "denoise", lambda *a, **fields: steps.append(fields["steps"]) or denoise(*a, **fields))
 

@@ -1,0 +1,59 @@
+"""Shapes, nearest codes against brute force, and that windows give what whole images give."""
+
+import pytest
+import torch
+
+from training.nets.vqgan import VQGAN, PatchDiscriminator, VQGANConfig, nearest
+
+TINY = VQGANConfig(
+    codes=16, latent=4, encoder=(8, 8, 8), encoder_blocks=(1, 1, 1), decoder=(8, 8, 8, 8), decoder_blocks=(1, 1, 1, 1)
+)
+
+
+@pytest.fixture
+def network() -> VQGAN:
+    torch.manual_seed(0)
+    return VQGAN(TINY)
+
+
+def test_nearest_is_the_smallest_distance() -> None:
+    points, codes = torch.randn(3, 5, 4), torch.randn(9, 4)
+    assert torch.equal(nearest(points, codes), torch.cdist(points, codes.expand(3, -1, -1)).argmin(-1))
+
+
+def test_one_token_stands_for_32_pixels_squared(network: VQGAN) -> None:
+    tokens = network.encode(torch.randn(2, 3, 64, 96))
+    assert tokens.shape == (2, 2, 3) and tokens.dtype == torch.int64 and tokens.max() < 16
+    assert network.decode(tokens).shape == (2, 3, 64, 96)
+
+
+def test_codes_are_their_own_nearest(network: VQGAN) -> None:
+    tokens = torch.arange(16).view(1, 4, 4)
+    assert torch.equal(network.quantise(network.embed(tokens)), tokens)
+
+
+def test_only_the_linear_paths_speak_at_first(network: VQGAN) -> None:
+    images, latents = torch.randn(1, 3, 64, 64), torch.randn(1, 4, 2, 2)
+    assert torch.equal(network.encoder(images), network.encoder.linear(images))
+    assert torch.equal(network.decoder(latents), network.decoder.linear(latents))
+
+
+@torch.no_grad()
+def test_the_middle_of_a_window_is_that_of_the_whole() -> None:
+    """Beyond the reach of the convolutions, that is: in these levels less than 8 tokens."""
+    torch.manual_seed(0)
+    network = VQGAN(TINY).double()
+    for path in (network.encoder, network.decoder):
+        for layer in path.network:
+            if isinstance(layer, torch.nn.Conv2d):
+                torch.nn.init.normal_(layer.weight, std=0.2)
+    tokens = torch.randint(16, (1, 20, 20))
+    whole, window = network.decode(tokens), network.decode(tokens[:, 1:])
+    torch.testing.assert_close(whole[:, :, 9 * 32 :], window[:, :, 8 * 32 :])
+    images = torch.randn(1, 3, 20 * 32, 32, dtype=torch.double)
+    whole, window = network.encoder(images), network.encoder(images[:, :, 32:])
+    torch.testing.assert_close(whole[:, :, 9:], window[:, :, 8:])
+
+
+def test_each_neighbourhood_has_a_score() -> None:
+    assert PatchDiscriminator()(torch.randn(2, 3, 64, 96)).shape == (2, 1, 4, 6)

@@ -1,0 +1,126 @@
+"""The steps of a VQ-GAN: its losses at known pictures, its codes, its start, and that it learns."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from training import vqgan
+from training.data import avatars
+from training.loop import newest_checkpoint, run
+from training.recipe import read, validate
+from training.vqgan import VQGANRecipe, VQGANTraining, contrast_error, psnr
+
+FACES, SIDE = 24, 128
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vqgan, "STARTED_FROM", FACES)
+    monkeypatch.setattr(vqgan, "WATCHED", 3)
+    monkeypatch.setattr(vqgan, "SHOWN", 2)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("avatars")
+
+
+def make(folder: Path, steps: int = 4, **fields: object) -> VQGANRecipe:
+    network = {"codes": 32, "latent": 8, "encoder": [8, 8, 8], "decoder": [8, 8, 8, 8]}
+    data = {"name": "avatars", "folder": folder, "size": SIDE, "count": FACES, "window": 64, "grid": 32}
+    loop = {"steps": steps, "batch": 4, "warmup": 1, "log_every": 1, "watch_every": steps}
+    return validate({"name": "tiny", "family": "vqgan", "loop": loop, "data": data, "vqgan": network, **fields})
+
+
+def faces(folder: Path) -> torch.Tensor:
+    images, _ = avatars.load("train", FACES, SIDE, folder)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def rng() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def test_psnr_is_that_of_bytes() -> None:
+    a, b = np.full((1, 3, 4, 4), 100), np.full((1, 3, 4, 4), 110)
+    expected = 10 * np.log10(255**2 / 10**2)
+    found = psnr(*(torch.from_numpy(x).float() / 127.5 - 1 for x in (a, b)))
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_error_counts_more_where_contrast_is_low() -> None:
+    images = torch.zeros(1, 3, 256, 256)
+    images[..., 128:] = torch.randint(2, (256, 128)) * 2.0 - 1
+    flat, busy = images.clone(), images.clone()
+    flat[..., 32, 32] += 0.1
+    busy[..., 32, 224] += 0.1
+    assert contrast_error(images, images, 1.0) == 0
+    assert contrast_error(flat, images, 1.0) > 4 * contrast_error(busy, images, 1.0)
+
+
+def test_without_contrast_it_is_the_mean_absolute_error() -> None:
+    images = torch.zeros(1, 3, 64, 64)
+    assert contrast_error(images + 0.25, images, 1.0).item() == pytest.approx(0.25)
+
+
+def test_one_step_starts_from_the_data_and_moves_every_weight(folder: Path, fabric: Fabric) -> None:
+    training = VQGANTraining(make(folder, head_start=0), fabric)
+    before = {name: value.clone() for name, value in training.networks.state_dict().items()}
+    for _ in range(2):  # the last layers start at zero: what is before them moves a step later
+        figures = training.step(faces(folder)[:4], None, rng())
+    assert all(value.isfinite() and value.shape == () for value in figures.values())
+    assert {"perceptual", "loss_d", "loss_g"} < set(figures) and figures["psnr"] > 12
+    after = training.networks.state_dict()
+    assert not [name for name, value in after.items() if torch.equal(value, before[name])]
+    assert training.clock.step == 2
+
+
+def test_terms_begin_late(folder: Path, fabric: Fabric) -> None:
+    training = VQGANTraining(make(folder, perceptual_from=1, adversarial_from=3, head_start=1), fabric)
+    late = {"perceptual", "loss_d", "loss_g"}
+    seen = [late & set(training.step(faces(folder)[:4], None, rng())) for _ in range(4)]
+    assert seen == [set(), {"perceptual"}, {"perceptual", "loss_d"}, late]
+
+
+def test_codes_become_the_means_of_their_latents(folder: Path, fabric: Fabric, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vqgan, "DECAY", 0.0)
+    monkeypatch.setattr(vqgan, "RESTARTS", 2)
+    training = VQGANTraining(make(folder), fabric)
+    latents = torch.randn(1, 8, 16, 16)
+    tokens = torch.randint(4, (1, 16, 16))
+    training._update_codes(latents, tokens, rng())
+    points = latents.permute(0, 2, 3, 1)[tokens == 3]
+    torch.testing.assert_close(training.vqgan.codebook[3], points.mean(0))
+    assert training.usage.counts[3] == len(points)
+    # Codes 4 and 5, unused, moved to latents of the batch; the others wait for their turn.
+    every = latents.permute(0, 2, 3, 1).reshape(-1, 8)
+    assert all((every == training.vqgan.codebook[i]).all(1).any() for i in (4, 5))
+    assert (training.usage.counts[4:6] == 1).all() and (training.usage.counts[6:] == 0).all()
+
+
+def test_it_learns(folder: Path, fabric: Fabric) -> None:
+    training = VQGANTraining(make(folder, lr=5e-3, perceptual_from=10**6, adversarial_from=10**6), fabric)
+    images = faces(folder)[:2]
+    figures = [training.step(images, None, rng()) for _ in range(60)]
+    assert figures[-1]["reconstruction"] < 0.9 * figures[0]["reconstruction"]
+
+
+def test_a_run_is_watched_and_goes_on_where_it_stopped(folder: Path, fabric: Fabric, tmp_path: Path) -> None:
+    images, labels = avatars.load("train", FACES, SIDE, folder)
+    whole, half = make(folder, 4, head_start=0), make(folder, 2, head_start=0)
+    run(whole, images, labels, tmp_path / "whole", fabric)
+    for part in (half, whole):
+        run(part, images, labels, tmp_path / "parts", fabric)
+    weights = [(newest_checkpoint(tmp_path / name) / "model.safetensors").read_bytes() for name in ("whole", "parts")]
+    assert weights[0] == weights[1]
+    log = (tmp_path / "whole" / "figures.csv").read_text()
+    assert all(name in log for name in ("held_out_psnr", "held_out_perceptual", "held_out_usage", "perplexity"))
+    assert (tmp_path / "whole" / "grid-00000004.png").exists()
+
+
+def test_the_recipe_is_the_megapixel_one() -> None:
+    found = read(Path(__file__).parents[2] / "training" / "recipes" / "avatars1024-vqgan.toml")
+    assert (found.vqgan.codes, found.data.size, found.data.window % found.data.grid) == (8192, 1024, 0)

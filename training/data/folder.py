@@ -1,0 +1,53 @@
+"""Any folder of images, FFHQ as it is published for one, read when they are asked for."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from genfast import images
+from genfast.errors import InputError
+from training.data import Split
+
+SHARES: dict[Split, tuple[float, float]] = {"train": (0, 0.9), "validation": (0.9, 0.95), "test": (0.95, 1)}
+
+
+class Folder:
+    """The images under a folder in the order of their paths, each cut to its central square and resized.
+
+    A file that is no image is named on stderr and skipped: the next one that is takes its place.
+    """
+
+    def __init__(self, folder: Path, size: int, split: Split, count: int | None = None) -> None:
+        """Choose the files of a split: the first 90 % train, the next 5 % validate, the last 5 % test.
+
+        Raises:
+            InputError: there are no files for this split.
+        """
+        paths = images.find(folder)
+        first, last = (round(share * len(paths)) for share in SHARES[split])
+        self.paths = paths[first:last][:count]
+        if not self.paths:
+            raise InputError(f"{folder} holds too few images: none of {len(paths)} is left for {split}")
+        self.size = size
+        self._broken: set[Path] = set()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """One image [size, size, 3] uint8. Raises InputError where every file is broken."""
+        for path in self.paths[index:] + self.paths[:index]:
+            try:
+                return self._read(path)
+            except InputError as error:
+                if path not in self._broken:
+                    print(f"skipped: {error}", file=sys.stderr)
+                self._broken.add(path)
+        raise InputError(f"not one of {len(self)} files can be read as an image")
+
+    def _read(self, path: Path) -> np.ndarray:
+        pixels = images.read(path)
+        rgb = Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy())
+        return np.array(ImageOps.fit(rgb, (self.size, self.size), Image.Resampling.LANCZOS))

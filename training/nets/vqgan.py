@@ -1,0 +1,137 @@
+"""VQ-GAN (Esser et al. 2021) with f = 32: an image of 1024x1024 pixels is 32x32 tokens. Fully convolutional.
+
+Beside its network, encoder and decoder each have a linear path from and to patches of 32x32 pixels. The linear paths
+start as principal components and the codes as k-means of them (training/clusters.py), so that training starts from
+recognisable faces; the networks start at zero and learn what the linear paths miss. No norms: they cost more than they
+bring here, and running on windows or whole images cannot change their statistics.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.recipe import config
+
+FACTOR = 32  # pixels along the side of a token
+
+
+@config
+class VQGANConfig:
+    """Channels and residual blocks by level, in the order that an image, or its tokens, pass them."""
+
+    codes: int = 8192
+    latent: int = 64
+    encoder: tuple[int, int, int] = (64, 128, 256)  # channels at 1/8, 1/16 and 1/32 of the image's side
+    encoder_blocks: tuple[int, int, int] = (1, 2, 3)
+    decoder: tuple[int, int, int, int] = (256, 128, 64, 48)  # channels at 1/32, 1/16, 1/8 and 1/4
+    decoder_blocks: tuple[int, int, int, int] = (4, 2, 2, 1)
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions beside an identity; the second starts small, so that a deep stack starts near identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        with torch.no_grad():
+            self.second.weight.mul_(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.leaky_relu(self.first(F.leaky_relu(x, 0.2)), 0.2))
+
+
+def _zero(layer: nn.Conv2d) -> nn.Conv2d:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Encoder(nn.Module):
+    """Images (B, 3, H, W) in [-1, 1] to latents (B, D, H/32, W/32)."""
+
+    def __init__(self, config: VQGANConfig) -> None:
+        super().__init__()
+        self.linear = nn.Conv2d(3, config.latent, FACTOR, stride=FACTOR)
+        layers: list[nn.Module] = [nn.PixelUnshuffle(8), nn.Conv2d(3 * 8**2, config.encoder[0], 3, padding=1)]
+        for level, (width, blocks) in enumerate(zip(config.encoder, config.encoder_blocks, strict=True)):
+            if level:
+                layers.append(nn.Conv2d(config.encoder[level - 1], width, 2, stride=2))
+            layers += [Block(width) for _ in range(blocks)]
+        self.network = nn.Sequential(*layers, nn.LeakyReLU(0.2), _zero(nn.Conv2d(width, config.latent, 1)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.linear(images) + self.network(images)
+
+
+class Decoder(nn.Module):
+    """Latents (B, D, h, w) to images (B, 3, 32h, 32w), about in [-1, 1]."""
+
+    def __init__(self, config: VQGANConfig) -> None:
+        super().__init__()
+        self.linear = nn.ConvTranspose2d(config.latent, 3, FACTOR, stride=FACTOR)
+        layers: list[nn.Module] = [nn.Conv2d(config.latent, config.decoder[0], 3, padding=1)]
+        for level, (width, blocks) in enumerate(zip(config.decoder, config.decoder_blocks, strict=True)):
+            if level:
+                layers += [nn.Conv2d(config.decoder[level - 1], width * 2**2, 1), nn.PixelShuffle(2)]
+            layers += [Block(width) for _ in range(blocks)]
+        last = _zero(nn.Conv2d(width, 3 * 4**2, 3, padding=1))
+        self.network = nn.Sequential(*layers, nn.LeakyReLU(0.2), last, nn.PixelShuffle(4))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.linear(latents) + self.network(latents)
+
+
+class VQGAN(nn.Module):
+    """Encoder, codebook (V, D) and decoder."""
+
+    def __init__(self, config: VQGANConfig) -> None:
+        super().__init__()
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
+        self.register_buffer("codebook", torch.randn(config.codes, config.latent))
+
+    def quantise(self, latents: Tensor) -> Tensor:
+        """The nearest code of each latent (B, D, h, w): tokens (B, h, w)."""
+        return nearest(latents.permute(0, 2, 3, 1), self.codebook)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """The codes (B, D, h, w) of tokens (B, h, w)."""
+        return F.embedding(tokens, self.codebook).permute(0, 3, 1, 2)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Tokens (B, H/32, W/32) of images (B, 3, H, W) in [-1, 1]."""
+        return self.quantise(self.encoder(images))
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Images (B, 3, 32h, 32w) of tokens (B, h, w)."""
+        return self.decoder(self.embed(tokens))
+
+
+def nearest(points: Tensor, codes: Tensor) -> Tensor:
+    """Which of the codes (V, D) is nearest to each of the points (..., D): (...)."""
+    # |x - c|^2 / 2 without |x|^2 / 2, which is the same for all codes.
+    return (
+        torch.addmm(0.5 * codes.square().sum(1), points.float().flatten(0, -2), codes.T, alpha=-1)
+        .argmin(1)
+        .view(points.shape[:-1])
+    )
+
+
+class PatchDiscriminator(nn.Module):
+    """Scores (B, 1, H/16, W/16) of images (B, 3, H, W): how real each neighbourhood looks (Isola et al. 2017).
+
+    Only differences of scores count, so that the last layer has no bias.
+    """
+
+    def __init__(self, widths: tuple[int, int, int] = (64, 128, 128)) -> None:
+        super().__init__()
+        a, b, c = widths
+        layers = [
+            *(nn.PixelUnshuffle(4), nn.Conv2d(3 * 4**2, a, 3, padding=1), Block(a)),
+            *(nn.Conv2d(a, b, 2, stride=2), Block(b)),
+            *(nn.Conv2d(b, c, 2, stride=2), nn.LeakyReLU(0.2), nn.Conv2d(c, 1, 3, padding=1, bias=False)),
+        ]
+        self.network = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)
