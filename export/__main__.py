@@ -18,11 +18,12 @@ def ddgan(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint.")],
     out: Out,
     samples: Annotated[int, typer.Option(min=0, help="Images to draw for the FID in the card; 0 for none.")] = 10_000,
+    notes: Annotated[str, typer.Option(help="What the card is to say of the training beside the recipe.")] = "",
 ) -> None:
     """Export a denoising diffusion GAN: its averaged weights as one graph of a reverse step."""
     from export.ddgan import ddgan
 
-    ddgan(checkpoint, out, samples)
+    ddgan(checkpoint, out, samples, notes)
 
 
 @app.command()

@@ -20,10 +20,10 @@ from training.loop import load_average
 from training.nets.unet import UNet
 
 
-def ddgan(checkpoint: Path, out: Path, samples: int = 10_000) -> None:
+def ddgan(checkpoint: Path, out: Path, samples: int = 10_000, notes: str = "") -> None:
     """Write a checkpoint's averaged generator to the new folder `out` as a bundle.
 
-    The FID of so many `samples` goes into its manifest; with 0 samples, none does.
+    The FID of so many `samples` goes into its manifest (with 0 samples, none does), and so do `notes` on the training.
 
     Raises:
         UsageError: `checkpoint` is none of a DDGAN, or `out` exists.
@@ -64,7 +64,7 @@ def ddgan(checkpoint: Path, out: Path, samples: int = 10_000) -> None:
                 "images_seen": trained["images"],
                 "hours": round(trained["hours"], 2),
                 "commit": commit(),
-                "notes": f"Loss: {recipe.loss}. The weights are the exponential moving average.",
+                "notes": f"Loss: {recipe.loss}. The weights are the exponential moving average. {notes}".strip(),
             },
         }
         print(f"{out}: parity {bundle.write(folder, **fields).manifest.parity}")
