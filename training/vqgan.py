@@ -32,8 +32,8 @@ class VQGANRecipe:
     loop: LoopConfig
     data: DataConfig
     vqgan: VQGANConfig = VQGANConfig()
-    lr: float = 3e-4  # of the decoder
-    lr_encoder: float = 5e-5  # codes must follow what it does
+    lr: float = 5e-4  # of the decoder
+    lr_encoder: float = 1.5e-4  # codes must follow what it does: the decoder's rate diverged
     lr_linear: float = 4e-6  # of the linear paths, which start at their optimum
     lr_discriminator: float = 2e-4
     gradients: float = 1.0  # weight of differences between neighbouring pixels, against those of pixels
