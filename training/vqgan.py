@@ -20,9 +20,10 @@ STARTED_FROM = 400  # images whose patches the linear paths and the codes start 
 WATCHED = 40  # held-out images that a figure of the log is taken from
 SHOWN = 10  # of these, side by side with their reconstructions
 CLIP = 0.2  # norm of the gradient, about four times what is usual
-DECAY = 0.99  # of the codes' averages a step
+DECAY = 0.995  # of the codes' averages a step
 RESTARTS = 8  # dead codes that are moved a step, at most: more would crowd at the same latents
-DEAD = 0.01  # tokens a step, on average: a code that gets fewer is given another place
+DEAD = 0.001  # tokens a step, on average: a code that gets fewer is given another place
+NEW = 0.01  # what a code counts when it gets a place: unused, it is dead after 460 steps
 
 
 @config
@@ -32,8 +33,8 @@ class VQGANRecipe:
     loop: LoopConfig
     data: DataConfig
     vqgan: VQGANConfig = VQGANConfig()
-    lr: float = 3e-4  # of the decoder
-    lr_encoder: float = 5e-5  # codes must follow what it does
+    lr: float = 5e-4  # of the decoder
+    lr_encoder: float = 1.5e-4  # codes must follow what it does: the decoder's rate diverged
     lr_linear: float = 4e-6  # of the linear paths, which start at their optimum
     lr_discriminator: float = 2e-4
     gradients: float = 1.0  # weight of differences between neighbouring pixels, against those of pixels
@@ -121,7 +122,7 @@ class VQGANTraining:
         images, _ = load(self.config.data, "train", STARTED_FROM)
         shares = start(self.vqgan, images, torch.Generator(self.fabric.device).manual_seed(self.config.loop.seed))
         tokens = self.config.loop.batch * pixels // 32**2
-        self.usage.counts.copy_((shares * tokens).clamp(min=10 * DEAD))
+        self.usage.counts.copy_((shares * tokens).clamp(min=NEW))
         self.usage.sums.copy_(self.vqgan.codebook * self.usage.counts[:, None])
 
     def _judge(self, pictures: Tensor, images: Tensor, step: int) -> tuple[dict[str, Tensor], Tensor]:
@@ -176,8 +177,8 @@ class VQGANTraining:
         dead = torch.nonzero(usage.counts < DEAD)[:RESTARTS, 0]
         error = (points - codebook[chosen]).square().sum(1)
         places = points[torch.multinomial(error + 1e-9, RESTARTS, generator=rng)[: len(dead)]]
-        usage.counts[dead] = 1.0
-        usage.sums[dead] = self.fabric.broadcast(places)  # every process has its own latents
+        usage.counts[dead] = NEW
+        usage.sums[dead] = NEW * self.fabric.broadcast(places)  # every process has its own latents
         codebook.copy_(usage.sums / usage.counts[:, None])
 
     @torch.no_grad()
