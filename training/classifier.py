@@ -7,7 +7,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.data import Images, load
+from training.data import Images, load, signed
 from training.loop import average_gradients
 from training.nets.classifier import Classifier
 from training.recipe import DataConfig, LoopConfig, config
@@ -38,11 +38,11 @@ class ClassifierTraining:
         )
         self.optimizers = {"optimizer": optimizer}
         images, self.labels = (torch.from_numpy(array) for array in load(recipe.data, "test"))
-        self.images = images.permute(0, 3, 1, 2).float() / 127.5 - 1  # (N, 1, 28, 28)
+        self.images = signed(images.permute(0, 3, 1, 2))  # (N, 1, 28, 28)
 
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         with self.fabric.autocast():
-            logits = self.network(self._augment(images, rng))
+            logits = self.network(self._augment(signed(images), rng))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=0.05)
         self.optimizers["optimizer"].zero_grad()
         loss.backward()

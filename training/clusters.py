@@ -1,64 +1,86 @@
 """Where a VQ-GAN starts: principal components of patches, and k-means of what they make of them."""
 
+import os
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.data import Images
-from training.nets.vqgan import FACTOR, VQGAN, nearest
+from training.data import Images, signed
+from training.nets.vqgan import FACTOR, VQGAN, blocks, nearest
 
-SAMPLE = 50  # patches of each image that the principal components are taken from
+SAMPLE = 60_000  # patches that the principal components are taken from
 ROUNDS = 10  # of k-means
 
 
 @torch.no_grad()
 def start(network: VQGAN, images: Images, rng: torch.Generator) -> Tensor:
-    """Set the linear paths and the codes of a VQ-GAN from images.
+    """Set the linear paths and the codes of a VQ-GAN from images, on every core that this process may use.
 
-    Returns how often each code is used in them (V,), as shares.
+    Returns how often each code is used in them (R * R, V), as shares of all tokens. A region with fewer different
+    patches than codes leaves codes at zero, and unused.
     """
-    latent, codes = network.codebook.shape[1], network.codebook.shape[0]
-    device = network.codebook.device
+    threads = torch.get_num_threads()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    try:
+        _start_linear(network, images, rng)
+        return _start_codes(network, images, rng)
+    finally:
+        torch.set_num_threads(threads)
 
-    def normalised(index: int) -> Tensor:
-        return torch.from_numpy(images[index]).to(device).permute(2, 0, 1)[None].float() / 127.5 - 1  # (1, 3, H, W)
 
-    sample = []
+def _normalised(images: Images, index: int, device: torch.device) -> Tensor:
+    return signed(torch.from_numpy(images[index].copy()).to(device).permute(2, 0, 1)[None])  # (1, 3, H, W)
+
+
+def _start_linear(network: VQGAN, images: Images, rng: torch.Generator) -> None:
+    device, latent = network.codebook.device, network.config.latent
+    few = max(1, SAMPLE // len(images))
+    patches = torch.empty(len(images), few, 3 * FACTOR**2, device=device)
     for i in range(len(images)):
-        patches = F.pixel_unshuffle(normalised(i), FACTOR).flatten(2)[0].T  # (N, 3 * 32 * 32)
-        sample.append(patches[torch.randperm(len(patches), generator=rng, device=device)[:SAMPLE]])
-    patches = torch.cat(sample)
+        every = F.pixel_unshuffle(_normalised(images, i, device), FACTOR).flatten(2)[0].T  # (N, 3 * 32 * 32)
+        patches[i] = every[torch.randint(len(every), (few,), generator=rng, device=device)]
+    patches = patches.flatten(0, 1)
     colour = patches.view(-1, 3, FACTOR**2).mean((0, 2))  # (3,)
-    centred = patches - colour.repeat_interleave(FACTOR**2)
-    _, values, axes = torch.svd_lowrank(centred, latent + 16, niter=4)
+    patches -= colour.repeat_interleave(FACTOR**2)
+    _, values, axes = torch.svd_lowrank(patches, latent + 16, niter=4)
     basis = axes.T[:latent].view(latent, 3, FACTOR, FACTOR)
-    scale = values[:latent].square().mean().div(len(centred)).sqrt()  # latents of unit mean square
+    scale = values[:latent].square().mean().div(len(patches)).sqrt()  # latents of unit mean square
     network.encoder.linear.weight.copy_(basis / scale)
     network.encoder.linear.bias.copy_(-(basis.sum((2, 3)) @ colour) / scale)
     network.decoder.linear.weight.copy_(basis * scale)
     network.decoder.linear.bias.copy_(colour)
 
-    latents = [network.encoder.linear(normalised(i)).flatten(2)[0].T for i in range(len(images))]
-    centres, shares = kmeans(torch.cat(latents), codes, rng)
-    network.codebook.copy_(centres)
+
+def _start_codes(network: VQGAN, images: Images, rng: torch.Generator) -> Tensor:
+    device, config = network.codebook.device, network.config
+    height, width = (n // FACTOR // config.regions for n in images[0].shape[:2])  # of a region
+    points = torch.empty(config.regions**2, len(images), height * width, config.latent, device=device)
+    for i in range(len(images)):
+        latents = network.encoder.linear(_normalised(images, i, device)).permute(0, 2, 3, 1)
+        points[:, i] = blocks(latents, config.regions)
+    network.codebook.zero_()
+    shares = torch.zeros_like(network.codebook[..., 0])
+    for region, part in enumerate(points.flatten(1, 2)):  # (N, D)
+        centres, share = kmeans(part, config.codes, rng)
+        network.codebook[region, : len(centres)] = centres
+        shares[region, : len(centres)] = share / config.regions**2
     return shares
 
 
 def kmeans(points: Tensor, k: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Centres (k, D) of points (N, D), and the share of points that each has (k,).
+    """Centres (K, D) of points (N, D), and the share of points that each has (K,); K is k, or the number of different
+    points where that is less.
 
     Equal points count as the square root of their number: a plain background would win all centres otherwise. A centre
     that loses its points moves to one that is far from its own.
-
-    Raises:
-        ValueError: there are fewer different points than centres.
     """
     line = points.double() @ torch.randn(points.shape[1], dtype=torch.double, generator=rng, device=points.device)
-    _, group, counts = line.mul(1e3).round().unique(return_inverse=True, return_counts=True)
+    _, group, counts = line.mul(1e5).round().unique(return_inverse=True, return_counts=True)
     first = torch.empty_like(counts).scatter_(0, group, torch.arange(len(group), device=points.device))
     different = points[first]  # (M, D)
-    if len(different) < k:
-        raise ValueError(f"{len(different)} different patches are too few for {k} codes; take more images")
+    if len(different) <= k:
+        return different, counts / len(points)
     weights = counts.sqrt().float()  # (M,)
     centres = different[torch.multinomial(weights, k, generator=rng)]
     for _ in range(ROUNDS):
@@ -74,5 +96,7 @@ def kmeans(points: Tensor, k: int, rng: torch.Generator) -> tuple[Tensor, Tensor
 
 def _assign(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     """The nearest centre of each point (N,), and its squared distance (N,)."""
-    chosen = torch.cat([nearest(part, centres) for part in points.split(4096)])
+    chosen = torch.empty(len(points), dtype=torch.int64, device=points.device)
+    for part, into in zip(points.split(1024), chosen.split(1024), strict=True):
+        into.copy_(nearest(part, centres))
     return chosen, (points - centres[chosen]).square().sum(1)

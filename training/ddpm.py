@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from training.data import Images
+from training.data import Images, signed
 from training.diffusion import ScheduleConfig
 from training.loop import average_gradients
 from training.nets.unet import UNet, UNetConfig
@@ -49,6 +49,7 @@ class DDPMTraining:
         self.optimizers = {"optimizer": torch.optim.Adam([group], betas=(0.9, 0.99))}
 
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+        images = signed(images)
         # The cosine schedule's density of log-SNR (Nichol and Dhariwal 2021), its tails cut at +-9.7.
         u = torch.rand(len(images), generator=rng, device=images.device) * 0.99 + 0.005
         log_snr = -2 * torch.log(torch.tan(0.5 * math.pi * u))

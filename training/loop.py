@@ -27,7 +27,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from genfast import images as files
 from genfast.files import atomic
 from training.data import Images
-from training.recipe import DataConfig, LoopConfig, Recipe
+from training.recipe import LoopConfig, Recipe
 
 
 class Training(Protocol):
@@ -38,7 +38,7 @@ class Training(Protocol):
     optimizers: dict[str, torch.optim.Optimizer]
 
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        """Update every network once on images (B, C, H, W) in [-1, 1]; return scalars to log."""
+        """Update every network once on images (B, C, H, W) uint8, or tokens (B, h, w); return scalars to log."""
 
     def watch(self, network: nn.Module, images: Images) -> tuple[dict[str, float], np.ndarray | None]:
         """Judge the averaged network, given the data set's images.
@@ -76,6 +76,10 @@ def ema(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
 
     def update(averages: list[Tensor], values: list[Tensor], updates: Tensor) -> None:
         n = int(updates)
+        if not averages[0].is_floating_point():  # indices; a call's tensors are of one type
+            for average, value in zip(averages, values, strict=True):
+                average.copy_(value)
+            return
         get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, values, n)
 
     return update
@@ -95,16 +99,17 @@ def average_gradients(fabric: Fabric, network: nn.Module) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def windows(images: Images, indices: Tensor, data: DataConfig, rng: np.random.Generator) -> Tensor:
-    """The images that `indices` (B,) names, or random windows of them: (B, C, H, W) uint8, in memory channels last."""
-    chosen = []
-    for index in indices.tolist():
-        image = images[index]  # [H, W, C]
-        if data.window:
-            top, left = (data.grid * rng.integers((n - data.window) // data.grid + 1) for n in image.shape[:2])
-            image = image[top : top + data.window, left : left + data.window]
-        chosen.append(image)
-    return torch.from_numpy(np.stack(chosen)).permute(0, 3, 1, 2)
+def gather(fabric: Fabric, x: Tensor) -> Tensor:
+    """The rows of x (N, ...) of every process, in their order: (processes * N, ...)."""
+    rows = torch.zeros(fabric.world_size, *x.shape, dtype=x.dtype, device=fabric.device)
+    rows[fabric.global_rank] = x
+    return fabric.all_reduce(rows, reduce_op="sum").flatten(0, 1)
+
+
+def batch(data: Images, indices: Tensor) -> Tensor:
+    """What `indices` (B,) names: images (B, C, H, W) uint8, in memory channels last, or tokens (B, h, w)."""
+    rows = torch.from_numpy(np.stack([data[index] for index in indices.tolist()]))
+    return rows.permute(0, 3, 1, 2) if rows.ndim == 4 else rows.long()
 
 
 def run(recipe: Recipe, images: Images, labels: np.ndarray, folder: Path, fabric: Fabric) -> None:
@@ -148,9 +153,7 @@ def run(recipe: Recipe, images: Images, labels: np.ndarray, folder: Path, fabric
         torch.manual_seed(_mix(loop.seed, step, fabric.global_rank, 1))  # for layers that draw by themselves: dropout
         rng = torch.Generator(fabric.device).manual_seed(_mix(loop.seed, step, fabric.global_rank))
         mine = batch_indices(len(images), loop.batch, loop.seed, step).chunk(fabric.world_size)[fabric.global_rank]
-        places = np.random.default_rng(_mix(loop.seed, step, fabric.global_rank))
-        pixels = windows(images, mine, recipe.data, places).to(fabric.device)
-        for name, value in training.step(pixels.float() / 127.5 - 1, targets[mine], rng).items():
+        for name, value in training.step(batch(images, mine).to(fabric.device), targets[mine], rng).items():
             sums[name] += value.detach()
         average.update_parameters(training.networks[training.averaged])
 

@@ -32,12 +32,10 @@ class LoopConfig:
 class DataConfig:
     """What is trained on; lengths are in pixels."""
 
-    name: Literal["fashion-mnist", "avatars", "folder"] = "fashion-mnist"
+    name: Literal["fashion-mnist", "avatars", "folder", "tokens"] = "fashion-mnist"
     folder: Path | None = None  # where it lies, or is kept; avatars and Fashion-MNIST know places of their own
     size: int = 1024  # side of the images (Fashion-MNIST: always 28)
     count: int = 3000  # avatars to train on; there is no end of them
-    window: int = 0  # side of the random windows of images that a batch holds; 0: whole images
-    grid: int = 1  # windows begin at multiples of it
 
 
 class Recipe(Protocol):

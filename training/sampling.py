@@ -5,8 +5,9 @@ import torch
 from lightning_fabric import Fabric
 
 from genfast import ddgan
-from training.data import Images
+from training.data import Images, signed
 from training.diffusion import ReverseStep, Schedule
+from training.loop import gather
 from training.nets.unet import UNet
 
 BATCH = 100
@@ -37,11 +38,8 @@ def sample(
         else:
             images, k = begin
             pixels = torch.from_numpy(np.stack([images[i] for i in indices])).to(fabric.device)  # (B, H, W, C)
-            x_0 = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+            x_0 = signed(pixels.permute(0, 3, 1, 2))
             noise = torch.randn(x_0.shape, generator=torch.Generator(x_0.device).manual_seed(indices.start))
             x_k = schedule.q_sample(x_0, torch.full((len(x_0),), k, device=x_0.device), noise)
             parts.append(ddgan.denoise(step, x_k.cpu().numpy(), steps=k, **draw))
-    pictures = torch.zeros(fabric.world_size * share, *parts[0].shape[1:], dtype=torch.uint8)
-    pictures[mine.start : mine.stop] = torch.from_numpy(np.concatenate(parts))
-    # A sum in which each process adds zeros but for its own.
-    return fabric.all_reduce(pictures.to(fabric.device), reduce_op="sum")[:n].cpu().numpy()
+    return gather(fabric, torch.from_numpy(np.concatenate(parts)))[:n].cpu().numpy()

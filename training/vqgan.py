@@ -1,5 +1,6 @@
 """VQ-GAN (Esser et al. 2021): tokens that a picture can be drawn from again, at 1/32 of its side."""
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -8,22 +9,22 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genfast.ddgan import to_pixels
 from training.clusters import start
-from training.data import Images, load
-from training.loop import average_gradients
+from training.data import Images, load, signed
+from training.loop import average_gradients, gather, load_average, newest_checkpoint
 from training.losses import LOSSES
 from training.nets.perceptual import Perceptual
-from training.nets.vqgan import VQGAN, PatchDiscriminator, VQGANConfig
+from training.nets.vqgan import FACTOR, VQGAN, PatchDiscriminator, VQGANConfig, region_map
 from training.recipe import DataConfig, LoopConfig, config
 
-STARTED_FROM = 400  # images whose patches the linear paths and the codes start from
 WATCHED = 40  # held-out images that a figure of the log is taken from
 SHOWN = 10  # of these, side by side with their reconstructions
 CLIP = 0.2  # norm of the gradient, about four times what is usual
-DECAY = 0.995  # of the codes' averages a step
+DECAY = 0.9997  # of the codes' counts a step: most codes stand for few patches, and are seldom met
 RESTARTS = 8  # dead codes that are moved a step, at most: more would crowd at the same latents
-DEAD = 0.001  # tokens a step, on average: a code that gets fewer is given another place
-NEW = 0.01  # what a code counts when it gets a place: unused, it is dead after 460 steps
+DEAD = 0.1  # tokens: a code whose count falls below is given another place
+NEW = 1.0  # what a code counts at least when it gets a place: unused, it is dead after 7,700 steps
 
 
 @config
@@ -33,8 +34,11 @@ class VQGANRecipe:
     loop: LoopConfig
     data: DataConfig
     vqgan: VQGANConfig = VQGANConfig()
+    tokens_of: Path | None = None  # run whose encoder and codes are kept: its decoder alone learns on
+    window: int = 0  # side in pixels of the random windows of images that are drawn again; 0: whole images
+    started_from: int = 400  # images whose patches the linear paths and the codes start from
     lr: float = 5e-4  # of the decoder
-    lr_encoder: float = 1.5e-4  # codes must follow what it does: the decoder's rate diverged
+    lr_encoder: float = 5e-5  # codes must follow what it does: the decoder's rate diverged
     lr_linear: float = 4e-6  # of the linear paths, which start at their optimum
     lr_discriminator: float = 2e-4
     gradients: float = 1.0  # weight of differences between neighbouring pixels, against those of pixels
@@ -55,12 +59,11 @@ class Clock(nn.Module):
 
 
 class Usage(nn.Module):
-    """Moving averages of what each code stands for: tokens a step (V,) and the sums of their latents (V, D)."""
+    """How many tokens each code has lately stood for (R * R, V): a sum that forgets."""
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
-        self.register_buffer("counts", torch.zeros(config.codes))
-        self.register_buffer("sums", torch.zeros(config.codes, config.latent))
+        self.register_buffer("counts", torch.zeros(config.regions**2, config.codes))
 
 
 class VQGANTraining:
@@ -73,6 +76,8 @@ class VQGANTraining:
         self.vqgan, self.clock, self.usage = VQGAN(recipe.vqgan), Clock(), Usage(recipe.vqgan)
         self.discriminator = PatchDiscriminator()
         networks = {"vqgan": self.vqgan, "discriminator": self.discriminator, "usage": self.usage, "clock": self.clock}
+        if recipe.tokens_of is not None:
+            load_average(newest_checkpoint(recipe.tokens_of), self.vqgan).encoder.requires_grad_(False)
         self.networks = nn.ModuleDict(networks).to(fabric.device, memory_format=torch.channels_last)
         self.perceptual = Perceptual().to(fabric.device, memory_format=torch.channels_last)
         linear = [self.vqgan.encoder.linear, self.vqgan.decoder.linear]
@@ -93,37 +98,46 @@ class VQGANTraining:
         self.held_out, _ = load(recipe.data, "validation", WATCHED)
 
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        step = int(self.clock.step)
-        if step == 0:
-            self._start(images.shape[2] * images.shape[3])
+        step, fixed = int(self.clock.step), self.config.tokens_of is not None
+        if step == 0 and not fixed:
+            self._start()
+        images, regions = windows(images, self.config.window, self.config.vqgan.regions, rng)
+        images = signed(images)
         with self.fabric.autocast():
             latents = self.vqgan.encoder(images)
         latents = latents.float()
-        tokens = self.vqgan.quantise(latents)
-        codes = self.vqgan.embed(tokens)
+        tokens = self.vqgan.quantise(latents, regions)
+        codes = self.vqgan.embed(tokens, regions)
         with self.fabric.autocast():
             pictures = self.vqgan.decoder(latents + (codes - latents).detach())  # straight through
-        commitment = (latents - codes).square().mean()
+        commitment = self.config.commitment * (latents - codes).square().mean()
         figures, gradient = self._judge(pictures.detach().float(), images, step)
 
         optimizer = self.optimizers["vqgan"]
         optimizer.zero_grad()
-        torch.autograd.backward([pictures, self.config.commitment * commitment], [gradient.to(pictures.dtype), None])
+        gradients = [(pictures, gradient.to(pictures.dtype))] + ([] if fixed else [(commitment, None)])
+        torch.autograd.backward(*zip(*gradients, strict=True))
         average_gradients(self.fabric, self.vqgan)
         nn.utils.clip_grad_norm_(self.vqgan.parameters(), CLIP)
         optimizer.step()
-        self._update_codes(latents.detach(), tokens, rng)
         self.clock.step += 1
+        if fixed:
+            return figures
+        self._update_codes(latents.detach(), tokens, regions, rng)
         share = self.usage.counts / self.usage.counts.sum()
         return figures | {"commitment": commitment, "perplexity": torch.special.entr(share).sum().exp()}
 
-    def _start(self, pixels: int) -> None:
-        """Set the linear paths, the codes and their averages from the training images, alike in every process."""
-        images, _ = load(self.config.data, "train", STARTED_FROM)
-        shares = start(self.vqgan, images, torch.Generator(self.fabric.device).manual_seed(self.config.loop.seed))
-        tokens = self.config.loop.batch * pixels // 32**2
-        self.usage.counts.copy_((shares * tokens).clamp(min=NEW))
-        self.usage.sums.copy_(self.vqgan.codebook * self.usage.counts[:, None])
+    def _start(self) -> None:
+        """Set the linear paths, the codes and their counts from the training images, alike in every process."""
+        shares = torch.zeros_like(self.usage.counts)
+        if self.fabric.is_global_zero:
+            images, _ = load(self.config.data, "train", self.config.started_from)
+            shares = start(self.vqgan, images, torch.Generator(self.fabric.device).manual_seed(self.config.loop.seed))
+        for tensor in (shares, *self.vqgan.state_dict().values()):
+            tensor.copy_(self.fabric.broadcast(tensor))
+        size = self.config.window or self.config.data.size
+        tokens = self.config.loop.batch * (size // FACTOR) ** 2  # a step
+        self.usage.counts.copy_((shares * tokens / (1 - DECAY)).clamp(min=NEW) * (shares > 0))
 
     def _judge(self, pictures: Tensor, images: Tensor, step: int) -> tuple[dict[str, Tensor], Tensor]:
         """Losses of pictures (B, 3, H, W), and the gradient by them of what is to be minimised."""
@@ -161,48 +175,70 @@ class VQGANTraining:
         return getattr(LOSSES["relativistic"], whose)(real.float(), fake.float())
 
     @torch.no_grad()
-    def _update_codes(self, latents: Tensor, tokens: Tensor, rng: torch.Generator) -> None:
+    def _update_codes(self, latents: Tensor, tokens: Tensor, regions: Tensor, rng: torch.Generator) -> None:
         """Move each code to the mean of its latents (van den Oord et al. 2017, appendix A), and dead ones elsewhere.
 
-        A dead code moves to a latent of this batch, the likelier the worse that latent's own code suits it.
+        A dead code moves to a latent of its region in this batch, the likelier the worse the code of that latent suits.
         """
-        usage, codebook = self.usage, self.vqgan.codebook
-        points, chosen = latents.permute(0, 2, 3, 1).flatten(0, 2), tokens.flatten()  # (N, D), (N,)
-        batch = torch.zeros(len(codebook), 1 + points.shape[1], device=points.device)
-        batch.index_add_(0, chosen, torch.cat([torch.ones_like(points[:, :1]), points], dim=1))
-        batch = self.fabric.all_reduce(batch, reduce_op="sum")
-        usage.counts.lerp_(batch[:, 0], 1 - DECAY)
-        usage.sums.lerp_(batch[:, 1:], 1 - DECAY)
+        points = latents.permute(0, 2, 3, 1).flatten(0, 2)  # (N, D)
+        chosen = (self.config.vqgan.codes * regions + tokens).flatten()  # (N,), numbered over all regions
+        points, chosen = gather(self.fabric, points), gather(self.fabric, chosen)
+        counts, codes = self.usage.counts.view(-1), self.vqgan.codebook.flatten(0, 1)
+        error = points - codes[chosen]
+        places = self.fabric.broadcast(torch.multinomial(error.square().sum(1) + 1e-9, RESTARTS, generator=rng))
 
-        dead = torch.nonzero(usage.counts < DEAD)[:RESTARTS, 0]
-        error = (points - codebook[chosen]).square().sum(1)
-        places = points[torch.multinomial(error + 1e-9, RESTARTS, generator=rng)[: len(dead)]]
-        usage.counts[dead] = NEW
-        usage.sums[dead] = NEW * self.fabric.broadcast(places)  # every process has its own latents
-        codebook.copy_(usage.sums / usage.counts[:, None])
+        counts *= DECAY
+        met, which, times = chosen.unique(return_inverse=True, return_counts=True)
+        counts[met] += times
+        codes[met] += torch.zeros_like(codes[met]).index_add_(0, which, error) / counts[met, None]
+        for place in places.tolist():
+            region = chosen[place] // self.config.vqgan.codes
+            dead = (self.usage.counts[region] < DEAD).nonzero()[:1, 0]
+            self.vqgan.codebook[region, dead] = points[place]
+            self.usage.counts[region, dead] = NEW
 
     @torch.no_grad()
     def watch(self, network: VQGAN, images: Images) -> tuple[dict[str, float], np.ndarray]:
-        """Reconstructions of held-out images: PSNR, feature distance, how many codes they use; some are shown."""
+        """Reconstructions of held-out images: PSNR, feature distance, how many tokens they use; some are shown."""
         figures: dict[str, list[float]] = {"held_out_psnr": [], "held_out_perceptual": []}
-        counts = torch.zeros(len(network.codebook))
+        counts = torch.zeros(self.config.vqgan.codes)
         shown = []
         for i in range(len(self.held_out)):
-            pixels = torch.from_numpy(self.held_out[i]).to(self.fabric.device)  # (H, W, 3)
-            image = pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
+            pixels = torch.from_numpy(self.held_out[i][None])  # (1, H, W, 3)
+            image = signed(pixels.to(self.fabric.device).permute(0, 3, 1, 2))
             tokens = network.encode(image)
             picture = network.decode(tokens).clamp(-1, 1)
             figures["held_out_psnr"].append(psnr(picture, image).item())
             figures["held_out_perceptual"].append(self.perceptual(picture, image).item())
             counts += torch.bincount(tokens.flatten().cpu(), minlength=len(counts))
             if i < SHOWN:
-                drawn = ((picture[0].permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8)
-                shown.append(torch.cat([pixels, drawn], dim=1).cpu().numpy())  # [H, 2W, 3]
+                shown.append(
+                    np.concatenate([self.held_out[i], to_pixels(picture.cpu().numpy())[0]], axis=1)
+                )  # [H, 2W, 3]
         usage = {
             "held_out_usage": (counts > 0).float().mean().item(),
             "held_out_perplexity": torch.special.entr(counts / counts.sum()).sum().exp().item(),
         }
         return {name: float(np.mean(values)) for name, values in figures.items()} | usage, np.stack(shown)
+
+
+def windows(images: Tensor, side: int, regions: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A random window of each image (B, C, H, W), where tokens begin, and the regions of its tokens.
+
+    Returns images (B, C, side, side) and (B, side/32, side/32) int64; whole images where side is 0.
+    """
+    height, width = (n // FACTOR for n in images.shape[2:])
+    regions_of_image = region_map(height, width, regions).to(images.device)
+    if side == 0:
+        return images, regions_of_image.expand(len(images), -1, -1)
+    n = side // FACTOR
+    parts = []
+    for image in images:
+        top, left = (int(torch.randint(m - n + 1, (), generator=rng, device=rng.device)) for m in (height, width))
+        pixels = image[:, top * FACTOR : (top + n) * FACTOR, left * FACTOR : (left + n) * FACTOR]
+        parts.append((pixels, regions_of_image[top : top + n, left : left + n]))
+    crops, places = zip(*parts, strict=True)
+    return torch.stack(crops), torch.stack(places)
 
 
 def psnr(pictures: Tensor, images: Tensor) -> Tensor:

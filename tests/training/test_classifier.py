@@ -19,7 +19,7 @@ def training(
 
 
 def test_it_learns(training: ClassifierTraining, garments: tuple[np.ndarray, np.ndarray]) -> None:
-    images = torch.from_numpy(garments[0]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    images = torch.from_numpy(garments[0]).permute(0, 3, 1, 2)
     labels = torch.from_numpy(garments[1])
     before = {name: parameter.clone() for name, parameter in training.network.named_parameters()}
     seen = []

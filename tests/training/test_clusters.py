@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from training.clusters import kmeans, start
+from training.data import signed
 from training.nets.vqgan import VQGAN, VQGANConfig
 
 
@@ -29,12 +30,13 @@ def test_equal_points_win_one_centre() -> None:
     assert shares.sum() == pytest.approx(1)
 
 
-def test_too_few_points_are_said() -> None:
-    with pytest.raises(ValueError, match="1 different patches are too few for 2 codes"):
-        kmeans(torch.zeros(5, 3), 2, rng())
+def test_few_points_are_centres_themselves() -> None:
+    found, shares = kmeans(torch.tensor([[0.0], [2.0], [0.0], [0.0]]), 3, rng())
+    assert sorted(zip(found.flatten().tolist(), shares.tolist(), strict=True)) == [(0, 0.75), (2, 0.25)]
 
 
-def test_a_start_that_can_be_exact_is() -> None:
+@pytest.mark.parametrize("regions", [1, 2])
+def test_a_start_that_can_be_exact_is(regions: int) -> None:
     """Patches of few colours and few brightness ramps: as many dimensions and codes as there are draw them again."""
     generator = np.random.default_rng(0)
     colours = generator.integers(40, 200, size=(6, 3))
@@ -43,10 +45,10 @@ def test_a_start_that_can_be_exact_is() -> None:
     grid = patches.repeat(32, 2)[generator.integers(18, size=(12, 4, 4))]  # [12, 4, 4, 32, 32, 3]
     images = grid.swapaxes(2, 3).reshape(12, 128, 128, 3).round().astype(np.uint8)
 
-    network = VQGAN(VQGANConfig(codes=18, latent=6))
+    network = VQGAN(VQGANConfig(codes=18, latent=6, regions=regions))
     shares = start(network, images, rng())
-    assert (shares > 0).all()
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    assert shares.shape == (regions**2, 18) and (shares.sum(1) * regions**2).tolist() == pytest.approx([1] * regions**2)
+    pixels = signed(torch.from_numpy(images).permute(0, 3, 1, 2))
     with torch.no_grad():
         latents = network.encoder(pixels)
         drawn = network.decode(network.encode(pixels))

@@ -12,7 +12,7 @@ from training.recipe import Recipe
 
 
 def as_batch(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
 def rng(step: int = 0) -> torch.Generator:
@@ -24,7 +24,7 @@ def test_the_loss_is_the_squared_error_in_v(recipe: Callable[..., Recipe], fabri
     training = DDPMTraining(recipe("ddpm"), fabric)
     for parameter in training.network.head.parameters():
         nn.init.zeros_(parameter)
-    images = torch.randint(2, (4000, 1, 8, 8)) * 2.0 - 1
+    images = torch.randint(2, (4000, 1, 8, 8)) * 255
     torch.testing.assert_close(
         training.step(images, None, rng())["loss"].detach(), torch.tensor(1.0), atol=0.02, rtol=0
     )

@@ -157,7 +157,7 @@ def test_a_step_gets_its_images_and_learning_rates(probe: Callable[..., Probe]) 
     labels = torch.stack(made.labels)
     assert torch.equal(labels, torch.stack([batch_indices(10, 4, seed=0, step=step) for step in range(6)]))
     for images, label in zip(torch.stack(made.images).flatten(0, 1), labels.flatten(), strict=True):
-        assert (images == (1 if label % 2 == 0 else -1)).all() and images.shape == (1, 4, 4)
+        assert (images == (255 if label % 2 == 0 else 0)).all() and images.shape == (1, 4, 4)
     assert made.networks["line"].weight.item() == -0.5 * 4  # the first two of six steps are a delay
 
 

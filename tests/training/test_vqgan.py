@@ -9,7 +9,9 @@ from lightning_fabric import Fabric
 
 from training import vqgan
 from training.data import avatars
-from training.loop import newest_checkpoint, run
+from training.data.tokens import identity
+from training.loop import load_average, newest_checkpoint, run
+from training.nets.vqgan import VQGAN
 from training.recipe import read, validate
 from training.vqgan import VQGANRecipe, VQGANTraining, contrast_error, psnr
 
@@ -18,7 +20,6 @@ FACES, SIDE = 24, 128
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vqgan, "STARTED_FROM", FACES)
     monkeypatch.setattr(vqgan, "WATCHED", 3)
     monkeypatch.setattr(vqgan, "SHOWN", 2)
 
@@ -29,15 +30,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make(folder: Path, steps: int = 4, **fields: object) -> VQGANRecipe:
-    network = {"codes": 32, "latent": 8, "encoder": [8, 8, 8], "decoder": [8, 8, 8, 8]}
-    data = {"name": "avatars", "folder": folder, "size": SIDE, "count": FACES, "window": 64, "grid": 32}
+    network = {"codes": 32, "latent": 8, "regions": 2, "encoder": [8, 8, 8], "decoder": [8, 8, 8, 8]}
+    data = {"name": "avatars", "folder": folder, "size": SIDE, "count": FACES}
     loop = {"steps": steps, "batch": 4, "warmup": 1, "log_every": 1, "watch_every": steps}
+    fields = {"window": 64, "started_from": FACES, **fields}
     return validate({"name": "tiny", "family": "vqgan", "loop": loop, "data": data, "vqgan": network, **fields})
 
 
 def faces(folder: Path) -> torch.Tensor:
     images, _ = avatars.load("train", FACES, SIDE, folder)
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
 def rng() -> torch.Generator:
@@ -91,14 +93,30 @@ def test_codes_become_the_means_of_their_latents(folder: Path, fabric: Fabric, m
     training = VQGANTraining(make(folder), fabric)
     latents = torch.randn(1, 8, 16, 16)
     tokens = torch.randint(4, (1, 16, 16))
-    training._update_codes(latents, tokens, rng())
-    points = latents.permute(0, 2, 3, 1)[tokens == 3]
-    torch.testing.assert_close(training.vqgan.codebook[3], points.mean(0))
-    assert training.usage.counts[3] == len(points)
-    # Codes 4 and 5, unused, moved to latents of the batch; the others wait for their turn.
-    every = latents.permute(0, 2, 3, 1).reshape(-1, 8)
-    assert all(torch.isclose(every, training.vqgan.codebook[i]).all(1).any() for i in (4, 5))
-    assert (training.usage.counts[4:6] == vqgan.NEW).all() and (training.usage.counts[6:] == 0).all()
+    regions = torch.randint(2, (1, 16, 16))  # of four
+    training._update_codes(latents, tokens, regions, rng())
+    for region in (0, 1):
+        points = latents.permute(0, 2, 3, 1)[(tokens == 3) & (regions == region)]
+        torch.testing.assert_close(training.vqgan.codebook[region, 3], points.mean(0))
+        assert training.usage.counts[region, 3] == len(points)
+    # Two codes, unused, moved to latents of their region; the others wait for their turn.
+    moved = (training.usage.counts[:, 4:] > 0).nonzero()
+    assert len(moved) == 2 and (training.usage.counts[:, 4:].sum() == 2 * vqgan.NEW)
+    for region, code in moved.tolist():
+        places = latents.permute(0, 2, 3, 1)[regions == region]
+        assert torch.isclose(places, training.vqgan.codebook[region, 4 + code]).all(1).any()
+
+
+def test_windows_know_their_regions() -> None:
+    rows = torch.arange(4)[:, None].expand(4, 4).repeat_interleave(32, 0).repeat_interleave(32, 1)
+    images = torch.stack([rows, rows.T]).expand(5, 2, 128, 128)  # each pixel knows the place of its token
+    crops, regions = vqgan.windows(images, 64, 2, rng())
+    assert crops.shape == (5, 2, 64, 64) and regions.shape == (5, 2, 2)
+    places = crops[:, :, ::32, ::32]
+    assert torch.equal(regions, places[:, 0] // 2 * 2 + places[:, 1] // 2)
+    assert len(places.flatten(1).unique(dim=0)) > 1
+    whole, regions = vqgan.windows(images, 0, 2, rng())
+    assert whole is images and regions[4].tolist() == [[0, 0, 1, 1]] * 2 + [[2, 2, 3, 3]] * 2
 
 
 def test_it_learns(folder: Path, fabric: Fabric) -> None:
@@ -121,6 +139,19 @@ def test_a_run_is_watched_and_goes_on_where_it_stopped(folder: Path, fabric: Fab
     assert (tmp_path / "whole" / "grid-00000004.png").exists()
 
 
+def test_a_decoder_learns_on_and_tokens_stay(folder: Path, fabric: Fabric, tmp_path: Path) -> None:
+    images, labels = avatars.load("train", FACES, SIDE, folder)
+    run(make(folder, 2), images, labels, tmp_path / "tokens", fabric)
+    run(make(folder, 3, tokens_of=tmp_path / "tokens", head_start=0), images, labels, tmp_path / "decoder", fabric)
+    first, second = (
+        load_average(newest_checkpoint(tmp_path / name), VQGAN(make(folder).vqgan)) for name in ("tokens", "decoder")
+    )
+    assert identity(first) == identity(second)
+    assert not torch.equal(first.decoder.linear.weight, second.decoder.linear.weight)
+    second.codebook[0, 0, 0] += 1
+    assert identity(first) != identity(second)
+
+
 def test_the_recipe_is_the_megapixel_one() -> None:
     found = read(Path(__file__).parents[2] / "training" / "recipes" / "avatars1024-vqgan.toml")
-    assert (found.vqgan.codes, found.data.size, found.data.window % found.data.grid) == (8192, 1024, 0)
+    assert (found.vqgan.codes, found.data.size, found.window % 32) == (8192, 1024, 0)

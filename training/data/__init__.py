@@ -3,6 +3,7 @@
 from typing import Literal, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from training.recipe import DataConfig
 
@@ -18,6 +19,11 @@ class Images(Protocol):
         """One image [H, W, C] uint8."""
 
 
+def signed(images: Tensor) -> Tensor:
+    """Images (..., C, H, W) float in [-1, 1] of uint8 ones."""
+    return images.float() / 127.5 - 1
+
+
 def load(data: DataConfig, split: Split, count: int | None = None) -> tuple[Images, np.ndarray]:
     """Images of a split, and labels [N] int64; the first `count` alone where it is given.
 
@@ -28,7 +34,7 @@ def load(data: DataConfig, split: Split, count: int | None = None) -> tuple[Imag
     """
     import pooch
 
-    from training.data import avatars, fashion_mnist
+    from training.data import avatars, fashion_mnist, tokens
     from training.data.folder import Folder
 
     if data.name == "avatars":
@@ -37,6 +43,17 @@ def load(data: DataConfig, split: Split, count: int | None = None) -> tuple[Imag
         images, labels = fashion_mnist.load("train" if split == "train" else "test", data.folder)
         return images[:count], labels[:count]
     if data.folder is None:
-        raise ValueError("which folder of images? name it with --data, or as `folder` in the recipe's [data]")
+        raise ValueError("which folder? name it with --data, or as `folder` in the recipe's [data]")
+    if data.name == "tokens":
+        return tokens.read(data.folder, split, count)
     folder = Folder(data.folder, data.size, split, count)
     return folder, np.zeros(len(folder), np.int64)
+
+
+def class_names(data: DataConfig) -> tuple[str, ...]:
+    """What the labels of a data set stand for, in their order; nothing where there are no classes."""
+    from training.data import avatars, fashion_mnist, tokens
+
+    if data.name == "tokens":
+        return tokens.about(data.folder).classes
+    return {"avatars": avatars.CLASSES, "fashion-mnist": fashion_mnist.CLASSES}.get(data.name, ())

@@ -1,9 +1,11 @@
 """Shapes, nearest codes against brute force, and that windows give what whole images give."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from training.nets.vqgan import VQGAN, PatchDiscriminator, VQGANConfig, nearest
+from training.nets.vqgan import VQGAN, PatchDiscriminator, VQGANConfig, blocks, nearest, region_map, unblocks
 
 TINY = VQGANConfig(
     codes=16, latent=4, encoder=(8, 8, 8), encoder_blocks=(1, 1, 1), decoder=(8, 8, 8, 8), decoder_blocks=(1, 1, 1, 1)
@@ -28,14 +30,45 @@ def test_one_token_stands_for_32_pixels_squared(network: VQGAN) -> None:
 
 
 def test_codes_are_their_own_nearest(network: VQGAN) -> None:
-    tokens = torch.arange(16).view(1, 4, 4)
-    assert torch.equal(network.quantise(network.embed(tokens)), tokens)
+    tokens, regions = torch.arange(16).view(1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64)
+    assert torch.equal(network.quantise(network.embed(tokens, regions), regions), tokens)
+
+
+def test_each_region_has_its_own_codes() -> None:
+    network = VQGAN(replace(TINY, regions=2))
+    assert network.codebook.shape == (4, 16, 4)
+    tokens = torch.randint(16, (3, 4, 6))
+    codes = network.embed(tokens, region_map(4, 6, 2))
+    assert torch.equal(codes[1, :, 3, 2], network.codebook[2, tokens[1, 3, 2]])
+    assert torch.equal(network.quantise(codes, region_map(4, 6, 2).expand(3, -1, -1)), tokens)
+    with pytest.raises(ValueError, match="3x4 tokens cannot be cut into 2x2"):
+        network.decode(tokens[:, :3, :4])
+
+
+def test_blocks_are_regions() -> None:
+    grid = torch.randn(3, 4, 6, 5)
+    parts = blocks(grid, 2)  # (4, 3 * 2 * 3, 5)
+    assert torch.equal(parts[1], grid[:, :2, 3:].reshape(-1, 5))
+    assert torch.equal(unblocks(parts, 3, 4, 6), grid)
+    regions = blocks(region_map(4, 6, 2).expand(3, -1, -1), 2)
+    assert torch.equal(regions, torch.arange(4)[:, None].expand(4, 18))
 
 
 def test_only_the_linear_paths_speak_at_first(network: VQGAN) -> None:
     images, latents = torch.randn(1, 3, 64, 64), torch.randn(1, 4, 2, 2)
     assert torch.equal(network.encoder(images), network.encoder.linear(images))
     assert torch.equal(network.decoder(latents), network.decoder.linear(latents))
+
+
+def test_attention_sees_the_whole_image() -> None:
+    torch.manual_seed(0)
+    network = VQGAN(replace(TINY, attention=True)).decoder
+    tokens = torch.randn(1, 4, 8, 8, requires_grad=True)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.normal_(layer.weight, std=0.2)
+    network(tokens)[..., 0, 0].sum().backward()
+    assert (tokens.grad.abs().sum((0, 1)) > 0).all()
 
 
 @torch.no_grad()
