@@ -1,5 +1,6 @@
 """`python -m training run RECIPE`: train, or go on training, what a recipe describes.
 
+`study` does so for a whole row of them, `tokens` encodes a data set for a prior.
 Past one machine: `PYTHONPATH=. fabric run --nnodes N ... training/__main__.py run RECIPE`.
 """
 
@@ -15,7 +16,7 @@ import typer
 from lightning_fabric import Fabric
 
 from training import recipe as recipes
-from training.data import load
+from training.data import Split, load
 from training.loop import run as train
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -24,27 +25,64 @@ app = typer.Typer(
     help="Train genfast's models.", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
 )
 
+Data = Annotated[Path | None, typer.Option(help="Folder of the data set; found or downloaded if absent.")]
+Runs = Annotated[Path, typer.Option(help="Checkpoints and logs go into RUNS/NAME.")]
+Devices = Annotated[str, typer.Option(help="Processes on this machine; auto: one a GPU, or one.")]
+Accelerator = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
+Precision = Annotated[str, typer.Option(help="32-true, or bf16-mixed where bfloat16 is fast.")]
+Threads = Annotated[int, typer.Option(help="CPU threads a process.")]
+
 
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A TOML file of training/recipes.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the data set; found or downloaded if absent.")] = None,
-    runs: Annotated[Path, typer.Option(help="Checkpoints and logs go into RUNS/NAME.")] = Path("runs"),
-    devices: Annotated[str, typer.Option(help="Processes on this machine; auto: one a GPU, or one.")] = "auto",
-    accelerator: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
-    precision: Annotated[str, typer.Option(help="32-true, or bf16-mixed where bfloat16 is fast.")] = "32-true",
-    threads: Annotated[int, typer.Option(help="CPU threads a process.")] = 1,
+    data: Data = None,
+    runs: Runs = Path("runs"),
+    devices: Devices = "auto",
+    accelerator: Accelerator = "auto",
+    precision: Precision = "32-true",
+    threads: Threads = 1,
 ) -> None:
     """Train a recipe, or go on from its newest checkpoint."""
-    _keep_freed_memory()
-    torch.set_num_threads(threads)
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
-    if "LT_CLI_USED" not in os.environ:  # `fabric run` has launched the processes already
-        fabric.launch()
+    fabric = _launch(devices, accelerator, precision, threads)
     chosen = recipes.read(recipe)
     if data is not None:
         chosen = replace(chosen, data=replace(chosen.data, folder=data))
     train(chosen, *load(chosen.data, "train"), runs / chosen.name, fabric)
+
+
+@app.command()
+def study(
+    recipe: Annotated[Path, typer.Argument(help="training/recipes/study.toml, or another study.")],
+    points: Annotated[list[str] | None, typer.Argument(help="Train these alone, by name.")] = None,
+    data: Data = None,
+    runs: Runs = Path("runs"),
+    devices: Devices = "auto",
+    accelerator: Accelerator = "auto",
+    precision: Precision = "32-true",
+    threads: Threads = 1,
+) -> None:
+    """Train the points of a study that are not done, one after the other; several such commands share them out."""
+    from training.study import study
+
+    study(recipe, points or (), data, runs, _launch(devices, accelerator, precision, threads))
+
+
+@app.command()
+def tokens(
+    checkpoint: Annotated[Path, typer.Argument(help="A VQ-GAN: a checkpoint, or a run, whose newest is taken.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the token set; what it has already is kept.")],
+    data: Data = None,
+    split: Annotated[Split, typer.Option(help="Which part of the data set.")] = "train",
+    count: Annotated[int | None, typer.Option(min=1, help="Images; by default as many as the VQ-GAN saw.")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+) -> None:
+    """Encode the data set that a VQ-GAN was trained on as tokens, for a prior to learn."""
+    from training.data.tokens import encode
+
+    _keep_freed_memory()
+    torch.set_num_threads(threads)
+    print(f"{out}: {encode(checkpoint, out, split, count, data)} {split} images")
 
 
 @app.command()
@@ -57,6 +95,26 @@ def plot(
     from training.plot import plot
 
     plot(run, out, prefix)
+
+
+@app.command()
+def figures(
+    results: Annotated[Path, typer.Argument(help="What `python -m export study` wrote.")] = Path("assets/study"),
+    out: Annotated[Path, typer.Argument(help="Folder of the figures.")] = Path("assets/figures"),
+) -> None:
+    """Draw the study's figures, and write its table, of its committed results."""
+    from training.figures import figures
+
+    figures(results, out)
+
+
+def _launch(devices: str, accelerator: str, precision: str, threads: int) -> Fabric:
+    _keep_freed_memory()
+    torch.set_num_threads(threads)
+    fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
+    if "LT_CLI_USED" not in os.environ:  # `fabric run` has launched the processes already
+        fabric.launch()
+    return fabric
 
 
 def _keep_freed_memory() -> None:

@@ -3,6 +3,8 @@
 from training.classifier import ClassifierTraining
 from training.ddgan import DDGANTraining
 from training.ddpm import DDPMTraining
+from training.sundae import SundaeTraining
 from training.vqgan import VQGANTraining
 
-FAMILIES = {family.name: family for family in (ClassifierTraining, DDPMTraining, DDGANTraining, VQGANTraining)}
+TRAININGS = (ClassifierTraining, DDPMTraining, DDGANTraining, VQGANTraining, SundaeTraining)
+FAMILIES = {family.name: family for family in TRAININGS}

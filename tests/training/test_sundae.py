@@ -1,0 +1,219 @@
+"""Denoising of tokens: its loss against torch's, its targets, refusals, and that it learns."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.nn import functional as F
+
+from training import sundae
+from training.data import tokens
+from training.loop import newest_checkpoint, run
+from training.nets.hourglass import Hourglass
+from training.recipe import Recipe, validate
+from training.sundae import CrossEntropy, SundaeRecipe, SundaeTraining, corrupt
+
+Thumbnails = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture
+def grey(
+    recipe: Callable[..., Recipe], thumbnails: Thumbnails, fabric: Fabric, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., SundaeTraining]:
+    """Makes a training on 8x8 grey levels."""
+
+    def load(data: object, split: str, count: int | None = None) -> Thumbnails:
+        images, labels = thumbnails
+        return (images[:4000], labels[:4000]) if split == "train" else (images[4000:], labels[4000:])
+
+    monkeypatch.setattr(sundae, "load", load)
+    return lambda **fields: SundaeTraining(recipe("sundae", **fields), fabric)
+
+
+def rng(step: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(step)
+
+
+def as_batch(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_cross_entropy_and_its_gradients_are_those_of_torch(
+    recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(sundae, "ROWS", 7)
+    network = Hourglass(recipe("sundae").hourglass)
+    for parameter in (network.out.weight, network.out.bias, network.bias):
+        torch.nn.init.normal_(parameter)
+    z, targets = torch.randint(256, (2, 4, 64))
+    labels, kept = torch.tensor([0, 3, 9, 10]), torch.rand(4, 64) < 0.4
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        hidden = network.predict(z, labels).float()
+        ours = CrossEntropy.apply(
+            network.table(), network.bias, *(network.by_region(x) for x in (hidden, z, targets, kept))
+        )
+        theirs = F.cross_entropy(network(z, labels).float()[kept], targets[kept])
+    tolerance = {"atol": 2e-6, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 2e-2, "rtol": 5e-2}
+    torch.testing.assert_close(ours, theirs, **tolerance)
+    for a, b in zip(*(torch.autograd.grad(loss, list(network.parameters())) for loss in (ours, theirs)), strict=True):
+        torch.testing.assert_close(a, b, **tolerance)
+
+
+def test_without_kept_rows_there_is_nothing_to_learn() -> None:
+    table, bias = torch.randn(1, 8, 4, requires_grad=True), torch.randn(1, 8, requires_grad=True)
+    z = torch.zeros(1, 6, dtype=torch.int64)
+    loss = CrossEntropy.apply(table, bias, torch.randn(1, 6, 5), z, z, z > 0)
+    loss.backward()
+    assert loss == 0 and not table.grad.any() and not bias.grad.any()
+
+
+def test_a_capped_target_stays_as_likely_as_it_is() -> None:
+    """The frequencies of all targets are the optimum, though the frequent ones are taken the more rarely."""
+    counts = torch.tensor([64, 16, 8, 8, 4])
+    shares = counts / counts.sum()
+    chance = (0.08 / shares).clamp(max=1)
+    taken = torch.arange(5).repeat_interleave((counts * chance).round().int())[None]
+    bias = shares.log()[None].requires_grad_()
+    still, z = torch.zeros(1, taken.shape[1], 4), torch.zeros_like(taken)
+    CrossEntropy.apply(torch.zeros(1, 5, 3), bias + chance.log(), still, z, taken, taken >= 0).backward()
+    assert taken.shape[1] < 0.5 * counts.sum() and bias.grad.abs().max() < 1e-6
+
+
+def test_a_share_of_tokens_becomes_random() -> None:
+    z = torch.full((3, 20_000), 5)
+    noisy = corrupt(z, torch.tensor([[0.0], [0.3], [1.0]]), 8, rng())
+    assert torch.equal(noisy[0], z[0])
+    torch.testing.assert_close((noisy != z).float().mean(1), torch.tensor([0, 0.3 * 7 / 8, 7 / 8]), atol=0.02, rtol=0)
+    torch.testing.assert_close(noisy[2].bincount(minlength=8) / 20_000, torch.full((8,), 1 / 8), atol=0.01, rtol=0)
+
+
+def test_it_starts_from_how_often_tokens_are_met(grey: Callable[..., SundaeTraining], thumbnails: Thumbnails) -> None:
+    training = grey()
+    figures, pictures = training.watch(training.network, thumbnails[0])
+    counts, held_out = (np.bincount(x.ravel(), minlength=256) for x in (thumbnails[0][:4000], thumbnails[0][4000:]))
+    shares = (counts + 0.5) / (counts + 0.5).sum()
+    unigram = -(held_out / held_out.sum() * np.log(shares)).sum()
+    assert figures == pytest.approx({f"held_out_{percent}": unigram for percent in (25, 50, 75, 100)}, rel=1e-4)
+    assert pictures.shape == (100, 8, 8, 1) and pictures.dtype == np.uint8
+    assert (pictures == 0).mean() > shares[0]  # the likeliest, when the surest are kept
+
+
+@pytest.mark.parametrize("unroll", [1, 2, 3])
+def test_steps_move_every_weight(grey: Callable[..., SundaeTraining], thumbnails: Thumbnails, unroll: int) -> None:
+    training = grey(unroll=unroll, cap=0.1)
+    before = {name: value.clone() for name, value in training.network.named_parameters()}
+    for step in range(2):  # the output starts at zero: what is before it moves a step later
+        figures = training.step(as_batch(thumbnails[0][:16]), torch.from_numpy(thumbnails[1][:16]), rng(step))
+    assert all(value.isfinite() and value.shape == () for value in figures.values())
+    assert set(figures) == {"loss", *(f"loss_{i + 1}" for i in range(unroll))}
+    assert not [name for name, value in training.network.named_parameters() if torch.equal(value, before[name])]
+
+
+def test_guesses_are_made_late(grey: Callable[..., SundaeTraining], thumbnails: Thumbnails) -> None:
+    training = grey(unroll=3, unroll_from=2)
+    batch = as_batch(thumbnails[0][:4]), torch.from_numpy(thumbnails[1][:4])
+    assert [len(training.step(*batch, rng())) - 1 for _ in range(4)] == [1, 1, 3, 3]
+
+
+def test_guesses_are_learnt_from(
+    grey: Callable[..., SundaeTraining], thumbnails: Thumbnails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second time the network sees what it drew itself, with labels as hidden as the first time."""
+    training, seen, drawn = grey(unroll=2, label_dropout=0.5), [], []
+    predict, draw = training.network.predict, training.network.draw
+
+    def watched_predict(z: Tensor, labels: Tensor) -> Tensor:
+        seen.append((z, labels))
+        return predict(z, labels)
+
+    def watched_draw(*arguments: Tensor) -> tuple[Tensor, Tensor]:
+        drawn.append(draw(*arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr(training.network, "predict", watched_predict)
+    monkeypatch.setattr(training.network, "draw", watched_draw)
+    labels = torch.arange(64) % 10
+    training.step(as_batch(thumbnails[0][:64]), labels, rng())
+    assert len(seen) == 2 and len(drawn) == 1 and torch.equal(seen[1][0], drawn[0][0])
+    shown = seen[0][1]
+    assert torch.equal(shown, seen[1][1]) and 20 < (shown == 10).sum() < 44
+    assert torch.equal(shown[shown < 10], labels[shown < 10])
+
+
+def test_it_learns_grey_levels(
+    grey: Callable[..., SundaeTraining], thumbnails: Thumbnails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To guess a garment's pixels, half of them random, far better than from how often grey levels are met."""
+    training = grey(lr=4e-3)
+    monkeypatch.setattr(training, "_sample", lambda *arguments: None)
+    images, labels = thumbnails
+    unigram = training.watch(training.network, images)[0]["held_out_50"]
+    for step in range(100):
+        rows = slice(step * 32, step * 32 + 32)
+        training.step(as_batch(images[rows]), torch.from_numpy(labels[rows]), rng(step))
+    assert training.watch(training.network, images)[0]["held_out_50"] < unigram - 0.4
+
+
+def test_data_of_another_kind_are_refused(grey: Callable[..., SundaeTraining], table: Callable[..., Any]) -> None:
+    hourglass = table("sundae")["hourglass"]
+    for fields, message in [
+        ({"tokens": 4}, "wants 16 tokens below 256; the data have 64"),
+        ({"vocabulary": 100}, "wants 64 tokens below 100"),
+        ({"classes": 4}, "classes is 4, and the data have labels up to 9"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            grey(hourglass=hourglass | fields)
+
+
+def prior(folder: Path, vqgan: Path, steps: int = 4, **hourglass: Any) -> SundaeRecipe:
+    network = {"tokens": 4, "vocabulary": 32, "classes": 0, "widths": [16, 16], "heads": [2, 2], "depths": [1, 1, 1]}
+    network |= {"head": 8, "features": 8, "regions": 2, "codes": 8}
+    loop = {"steps": steps, "batch": 4, "warmup": 1, "log_every": 1, "watch_every": 100, "checkpoint_every": 100}
+    data = {"name": "tokens", "folder": folder}
+    fields = {"loop": loop, "data": data, "hourglass": network | hourglass, "vqgan": vqgan}
+    return validate({"name": "tiny", "family": "sundae", **fields})
+
+
+@pytest.fixture
+def token_set(vqgan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sundae, "WATCHED", 2)
+    for split in ("train", "validation"):
+        tokens.encode(vqgan, tmp_path / "tokens", split)
+    return tmp_path / "tokens"
+
+
+def test_a_prior_of_tokens_is_trained_and_goes_on_where_it_stopped(
+    token_set: Path, vqgan: Path, fabric: Fabric, tmp_path: Path
+) -> None:
+    data = tokens.read(token_set, "train")
+    for steps, folder in ((4, "whole"), (2, "parts"), (4, "parts")):
+        run(prior(token_set, vqgan, steps), *data, tmp_path / folder, fabric)
+    ends = [newest_checkpoint(tmp_path / folder) / "model.safetensors" for folder in ("whole", "parts")]
+    assert ends[0].read_bytes() == ends[1].read_bytes()
+    assert (tmp_path / "whole" / "grid-00000004.png").exists()
+    assert "held_out_50" in (tmp_path / "whole" / "figures.csv").read_text()
+
+
+def test_tokens_of_another_vqgan_are_refused(
+    token_set: Path, vqgan: Path, make_vqgan: Callable[[int], Path], fabric: Fabric
+) -> None:
+    with pytest.raises(ValueError, match="holds the tokens of another VQ-GAN"):
+        SundaeTraining(prior(token_set, make_vqgan(1)), fabric)
+    with pytest.raises(ValueError, match="made for codes"):
+        SundaeTraining(prior(token_set, vqgan, regions=1), fabric)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"vqgan": "runs/x"}, {"data": {"name": "tokens"}}, {"hourglass": {"codes": 8}}],
+    ids=lambda change: [*change][0],
+)
+def test_half_of_what_tokens_need_is_refused(table: Callable[..., Any], change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="go together"):
+        validate(table("sundae") | change)

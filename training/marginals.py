@@ -1,0 +1,68 @@
+"""Where a prior starts: how often each token is met, by label and by place, as logits of low rank.
+
+Alone, a network takes hours to learn them, and nothing else while they dominate the loss.
+"""
+
+import os
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.data import Images
+from training.nets.hourglass import Hourglass
+
+ROUNDS = 120  # of Adam on all counts at once
+RATE = 0.06
+
+
+def start(network: Hourglass, grids: Images, labels: np.ndarray, rng: torch.Generator) -> None:
+    """Fit softmax(context place + bias) to the tokens of `grids` by label and place, on every core.
+
+    The last label, no class, stands for all grids together.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    try:
+        tokens = network.by_region(torch.from_numpy(np.stack([grid.ravel() for grid in grids]).astype(np.int64)))
+        places = network.by_region(torch.arange(network.config.tokens**2)[None])  # (R * R, n)
+        for region, (part, place) in enumerate(zip(tokens, places, strict=True)):
+            counts = _count(part.view(len(grids), -1), labels, network)  # (L, n, V)
+            context, states, bias = _factors(counts.flatten(0, 1), network.config.marginals, rng)
+            with torch.no_grad():
+                network.context[region], network.bias[region] = context, bias
+                network.place[:, place] = states.view(len(counts), len(place), -1)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _count(tokens: Tensor, labels: np.ndarray, network: Hourglass) -> Tensor:
+    """How often each token of tokens (N, n) is met by label and place (classes + 1, n, V)."""
+    classes, vocabulary = network.config.classes, network.config.vocabulary
+    n = tokens.shape[1]
+    counts = torch.zeros(classes + 1, n, vocabulary)
+    for label in range(classes):
+        met = tokens[torch.from_numpy(labels) == label] + vocabulary * torch.arange(n)
+        counts[label] = torch.bincount(met.flatten(), minlength=n * vocabulary).view(n, vocabulary)
+    met = tokens + vocabulary * torch.arange(n)
+    counts[classes] = torch.bincount(met.flatten(), minlength=n * vocabulary).view(n, vocabulary)
+    return counts
+
+
+@torch.enable_grad()
+def _factors(counts: Tensor, rank: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Factors a (V, K), b (S, K) and c (V,), so that softmax(b a^T + c) is nearest to the shares of counts (S, V)."""
+    states, vocabulary = counts.shape
+    shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    frequency = counts.sum(0) + 0.5
+    a, b = (0.1 * torch.randn(n, rank, generator=rng) for n in (vocabulary, states))
+    c = (frequency / frequency.sum()).log()
+    optimizer = torch.optim.Adam([x.requires_grad_() for x in (a, b, c)], betas=(0.9, 0.98))
+    for i in range(ROUNDS):
+        optimizer.param_groups[0]["lr"] = RATE * min(1, 2 * (1 - i / ROUNDS))
+        loss = F.cross_entropy(b @ a.T + c, shares)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return a.detach(), b.detach(), c.detach()
