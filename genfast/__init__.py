@@ -11,10 +11,12 @@ Importing genfast imports nothing heavy: numpy and onnxruntime come with the fir
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from genfast.api import Model, load
+    from genfast.api import load
+    from genfast.inpainting import inpaint
+    from genfast.models import Model
 
 __version__ = "0.1.0"
-__all__ = ["Model", "__version__", "load"]
+__all__ = ["Model", "__version__", "inpaint", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,4 +24,8 @@ def __getattr__(name: str) -> Any:
         from genfast import api
 
         return getattr(api, name)
+    if name == "inpaint":
+        from genfast import inpainting
+
+        return inpainting.inpaint
     raise AttributeError(f"module 'genfast' has no attribute {name!r}")

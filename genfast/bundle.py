@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from genfast.errors import ModelError
 from genfast.files import atomic
+from genfast.sundae import Options
 
 MANIFEST = "manifest.json"
 
@@ -30,6 +31,9 @@ def _stays_inside(path: str) -> str:
 BundlePath = Annotated[str, AfterValidator(_stays_inside)]
 
 
+ClassName = Annotated[str, Field(pattern=r"^\w[\w ./+-]*$")]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,6 +44,14 @@ class ImageSize(_Part):
     height: int = Field(gt=0)
     width: int = Field(gt=0)
     channels: Literal[1, 3]
+
+
+class TokenGrid(_Part):
+    """The tokens of one image, row by row, each one of `vocabulary`."""
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    vocabulary: int = Field(gt=1, le=2**24)  # a float32 in [0, 1) has as many values
 
 
 class Schedule(_Part):
@@ -73,9 +85,10 @@ class File(_Part):
 
 
 class Sampling(_Part):
-    """Defaults of a sampler: the number of images drawn at once."""
+    """Defaults of a sampler: the number of images drawn at once; what else there is to choose, for vq-sundae."""
 
     batch: int = Field(default=64, gt=0)
+    options: Options | None = None
 
 
 class Provenance(_Part):
@@ -114,7 +127,8 @@ class Manifest(_Part):
     summary: str
     licence: str
     image: ImageSize | None = None
-    classes: tuple[str, ...] = ()
+    classes: tuple[ClassName, ...] = ()  # the label of a class is its place here, that of no class follows
+    tokens: TokenGrid | None = None
     schedule: Schedule | None = None
     latent: int | None = Field(default=None, gt=0)
     feature_dim: int | None = Field(default=None, gt=0)
@@ -136,14 +150,21 @@ class Manifest(_Part):
         needed: dict[str, tuple[str, ...]] = {
             "ddgan": ("image", "schedule", "latent"),
             "ddpm": ("image", "schedule"),
+            "vq-sundae": ("image", "tokens"),
             "features": ("feature_dim",),
         }
-        for field in needed.get(self.family, ()):
+        for field in needed[self.family]:
             if getattr(self, field) is None:
                 raise ValueError(f"a bundle of family {self.family} needs {field}")
-        role = {"ddgan": "step", "ddpm": "step", "features": "embed"}.get(self.family)
-        if role and role not in self.graphs:
-            raise ValueError(f"a bundle of family {self.family} needs a graph for {role}")
+        roles: dict[str, tuple[str, ...]] = {
+            "ddgan": ("step",),
+            "ddpm": ("step",),
+            "vq-sundae": ("predict", "draw", "decode", "encode"),
+            "features": ("embed",),
+        }
+        for role in roles[self.family]:
+            if role not in self.graphs:
+                raise ValueError(f"a bundle of family {self.family} needs a graph for {role}")
         listed = {file.path for file in self.files}
         used = {graph.path for graphs in self.graphs.values() for graph in graphs} | set(self.statistics.values())
         if missing := sorted(used - listed):
@@ -159,16 +180,12 @@ class Bundle:
     manifest: Manifest
     sha256: str
 
-    def graph(self, role: str, device: str = "auto") -> Path:
-        """The first graph of that role that serves the device; "auto" wants one that serves every device.
-
-        Raises ModelError where there is none.
-        """
-        wanted = {"cpu"} if device == "cpu" else {"cuda"} if device.startswith("cuda") else {"cpu", "cuda"}
+    def graph(self, role: str, provider: str = "cpu") -> Path:
+        """The first graph of that role that serves "cpu" or "cuda". Raises ModelError where there is none."""
         for graph in self.manifest.graphs.get(role, ()):
-            if wanted <= set(graph.providers):
+            if provider in graph.providers:
                 return self.directory / graph.path
-        raise ModelError(f"{self.manifest.name} has no graph for {role} on {' and '.join(sorted(wanted))}")
+        raise ModelError(f"{self.manifest.name} has no graph for {role} on {provider}")
 
 
 def load(directory: Path) -> Bundle:

@@ -10,10 +10,11 @@ from genfast.errors import ModelError, UsageError
 
 @dataclass(frozen=True)
 class Variant:
-    """One trained set of weights: the bundle that holds it and, for samplers, the step count it was trained for."""
+    """One trained set of weights: the bundle that holds it and, for ddgan, what it was trained for and by."""
 
     bundle: str
     steps: int | None = None
+    loss: str | None = None
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,30 @@ class Entry:
     licence: str
     variants: tuple[Variant, ...]
     default_steps: int | None = None
+    stand_in: str | None = None  # the model that may draw in its place; its weights are not published
 
-    def variant(self, steps: int | None = None) -> Variant:
-        """The variant trained for `steps`, by default `default_steps`. Raises UsageError where there is none."""
-        wanted = self.default_steps if steps is None else steps
+    def variant(self, steps: int | None = None, loss: str | None = None) -> Variant:
+        """The variant trained for `steps`, by default `default_steps`, by `loss`, by default the first that is listed.
+
+        The one variant of a model of family vq-sundae or ddpm serves any number of steps. Raises UsageError where there
+        is none.
+        """
+        if loss and not any(variant.loss for variant in self.variants):
+            raise UsageError(f"{self.name} takes no loss")
+        wanted = self.default_steps if steps is None or self.family in ("vq-sundae", "ddpm") else steps
         for variant in self.variants:
-            if variant.steps == wanted:
+            if variant.steps == wanted and loss in (None, variant.loss):
                 return variant
-        have = ", ".join(str(variant.steps) for variant in self.variants if variant.steps is not None)
-        if not have:
+        by_loss: dict[str | None, set[int]] = {}
+        for variant in self.variants:
+            if variant.steps is not None:
+                by_loss.setdefault(variant.loss if loss else None, set()).add(variant.steps)
+        if not by_loss:
             raise UsageError(f"{self.name} takes no number of steps")
-        raise UsageError(f"{self.name} has no weights for {wanted} steps; weights exist for: {have}")
+        lists = {name: ", ".join(map(str, sorted(steps))) for name, steps in by_loss.items()}
+        have = "; ".join(f"{name} at {steps}" if name else steps for name, steps in lists.items())
+        by = f" by {loss}" if loss else ""
+        raise UsageError(f"{self.name} has no weights for {wanted} steps{by}; weights exist for: {have}")
 
 
 @cache

@@ -11,7 +11,7 @@ class GenfastError(Exception):
     exit_code = 1
 
 
-class UsageError(GenfastError):
+class UsageError(GenfastError, ValueError):
     """An argument that cannot be honoured."""
 
     exit_code = 2

@@ -2,9 +2,10 @@
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,21 @@ Pixels = npt.NDArray[np.uint8]
 
 _KEY = "genfast"  # of the PNG text chunk that holds the recipe
 _TILE = 96  # pixels: a contact sheet enlarges smaller images to about this
-_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_STRIP = 8  # pictures at most
+_STRIP_TILE = 256  # pixels: a strip shrinks larger pictures to this at most
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+OptionName = Annotated[str, Field(pattern=r"^[a-z][a-z-]*$")]
+OptionValue = bool | int | float | Annotated[str, Field(pattern=r"^\w[\w ./+-]*$")]
 
 
 class Recipe(BaseModel):
-    """What draws an image again. A contact sheet shows the `n` images from `index` on."""
+    """What draws an image again. A contact sheet shows the `n` images from `index` on.
+
+    `options` are those of the command that are not the defaults, and the class of the image. Where an image was
+    `inpainted`, it is fill `index` of `n`.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,16 +43,45 @@ class Recipe(BaseModel):
     seed: int = Field(ge=0)
     index: int = Field(ge=0)
     n: int = Field(default=1, gt=0)
+    options: Mapping[OptionName, OptionValue] = {}
+    inpainted: tuple[str, str] | None = None  # names of the files of image and mask
     version: str = Field(pattern=r"^[\w.+-]+$")  # of genfast
 
 
 def write(path: Path, image: Pixels, recipe: Recipe | None = None) -> None:
     """Write uint8 [H, W, C] (C is 1 or 3) as PNG, whole or not at all, with its recipe as text metadata."""
-    text = PngImagePlugin.PngInfo()
-    if recipe is not None:
-        text.add_text(_KEY, recipe.model_dump_json())
     with atomic(path) as file:
-        Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, "PNG", pnginfo=text)
+        _to_pillow(image).save(file, "PNG", pnginfo=text(recipe))
+
+
+def write_animation(path: Path, frames: Sequence[Pixels], recipe: Recipe | None = None) -> None:
+    """Write frames as `write` does, as one animated PNG that stays on the last of them for longer.
+
+    Who does not animate it shows the last frame.
+    """
+    last = _to_pillow(frames[-1])
+    with atomic(path) as file:
+        last.save(
+            file,
+            "PNG",
+            pnginfo=text(recipe),
+            save_all=True,
+            default_image=True,
+            append_images=[_to_pillow(frame) for frame in frames],
+            duration=[150] * (len(frames) - 1) + [2000],  # milliseconds
+        )
+
+
+def _to_pillow(image: Pixels) -> Image.Image:
+    return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+
+
+def text(recipe: Recipe | None) -> PngImagePlugin.PngInfo:
+    """The text metadata of a PNG that holds a recipe."""
+    chunks = PngImagePlugin.PngInfo()
+    if recipe is not None:
+        chunks.add_text(_KEY, recipe.model_dump_json())
+    return chunks
 
 
 def read(path: Path) -> Pixels:
@@ -49,7 +89,7 @@ def read(path: Path) -> Pixels:
 
     Transparency is dropped. Raises InputError for what is no image, deeper than 8 bits, or beyond 89 million pixels.
     """
-    with _open(path) as image:
+    with opened(path) as image:
         if image.mode[0] in "IF":
             raise InputError(f"{path} has more than 8 bits a channel; convert it to 8 bits first")
         upright = ImageOps.exif_transpose(image)
@@ -60,35 +100,45 @@ def read(path: Path) -> Pixels:
 
 def read_recipe(path: Path) -> Recipe:
     """The recipe in a PNG that `genfast sample` wrote. Raises InputError where there is none."""
-    with _open(path) as image:
-        text = image.info.get(_KEY)
-    if text is None:
+    with opened(path) as image:
+        found = image.info.get(_KEY)
+    if found is None:
         raise InputError(f"{path} carries no recipe; only PNG files written by genfast do")
     try:
-        return Recipe.model_validate_json(text)
+        return Recipe.model_validate_json(found)
     except ValidationError as error:
         raise InputError(f"{path} carries a recipe that this version cannot read") from error
 
 
-def read_all(paths: Sequence[Path]) -> Pixels:
-    """Read images of one shape: uint8 [N, H, W, C]. Raises InputError as `read` does, and where shapes differ."""
+def read_all(paths: Sequence[Path], side: int | None = None) -> Pixels:
+    """Read images of one shape: uint8 [N, H, W, C], those larger than `side` shrunk by a whole factor.
+
+    Raises InputError as `read` does, and where shapes differ.
+    """
     first = read(paths[0])
-    images = np.empty((len(paths), *first.shape), np.uint8)
+    side = side or max(first.shape)
+    images = np.empty((len(paths), *shrink(first, side).shape), np.uint8)
     for row, path in zip(images, paths, strict=True):
         image = read(path)
         if image.shape != first.shape:
             raise InputError(f"images differ in shape: {paths[0]} is {_shape(first)}, {path} is {_shape(image)}")
-        row[:] = image
+        row[:] = shrink(image, side)
     return images
+
+
+def shrink(image: Pixels, side: int) -> Pixels:
+    """Average uint8 [H, W, C] over squares of pixels, until no side is longer than `side`."""
+    small = np.asarray(_to_pillow(image).reduce(-(-max(image.shape) // side)))
+    return small.reshape(*small.shape[:2], image.shape[2])
 
 
 def find(folder: Path) -> list[Path]:
     """Images under a folder, chosen by suffix, in the order of their paths. Raises InputError where there is none."""
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
-        raise InputError(f"{folder} holds no images ({', '.join(sorted(_SUFFIXES))})")
+        raise InputError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))})")
     return paths
 
 
@@ -102,15 +152,16 @@ def _shape(image: Pixels) -> str:
     return f"{width}x{height} {'grey' if channels == 1 else 'RGB'}"
 
 
-def contact_sheet(images: Pixels) -> Pixels:
+def contact_sheet(images: Pixels, columns: int | None = None) -> Pixels:
     """Lay uint8 [N, H, W, C] out on a sheet, row by row: uint8 [H', W', C].
 
     Small images are enlarged by a whole factor, pixel by pixel; cells that stay empty are black.
     """
     n, height, width, channels = images.shape
-    root = math.isqrt(n - 1) + 1  # the square root, rounded up
-    # Up to twice as wide as high, where that leaves no cell empty.
-    columns = next((columns for columns in range(root, 2 * root + 1) if n % columns == 0), root)
+    if columns is None:
+        root = math.isqrt(n - 1) + 1  # the square root, rounded up
+        # Up to twice as wide as high, where that leaves no cell empty.
+        columns = next((columns for columns in range(root, 2 * root + 1) if n % columns == 0), root)
     rows = -(-n // columns)
     cells = np.zeros((rows * columns, height, width, channels), np.uint8)
     cells[:n] = images
@@ -119,12 +170,29 @@ def contact_sheet(images: Pixels) -> Pixels:
     return sheet.reshape(rows * height, columns * width, channels).repeat(factor, 0).repeat(factor, 1)
 
 
+def strip(frames: Sequence[Pixels]) -> Pixels:
+    """Lay up to eight of uint8 [H, W, C] side by side, from the first to the last: uint8 [H', W', C]."""
+    chosen = np.linspace(0, len(frames) - 1, min(len(frames), _STRIP)).round().astype(int)
+    tiles = [shrink(frames[i], _STRIP_TILE) for i in chosen]
+    return contact_sheet(np.stack(tiles), columns=len(tiles))
+
+
+def name(source: Path | BinaryIO) -> str:
+    """What to call a file in a message. A stream is standard input."""
+    return str(source) if isinstance(source, Path) else "standard input"
+
+
 @contextmanager
-def _open(path: Path) -> Iterator[Image.Image]:
+def opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
+    """Open an image for the block, in which whatever its decoder raises becomes an InputError.
+
+    So does a picture beyond 89 million pixels.
+    """
+    path = name(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(source) as image:
                 yield image
     except InputError:
         raise

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -22,30 +22,39 @@ _lock = threading.Lock()  # file descriptors belong to the whole process
 class Session:
     """A graph, loaded on a device.
 
-    `device` is "auto" (CUDA where it works, else the CPU), "cpu", "cuda" or "cuda:N". `threads` is for the CPU, by
-    default one for each core that this process may use. Raises UsageError for another device, DeviceError where
-    CUDA is asked for and cannot be had, ModelError where onnxruntime cannot load the graph.
+    `graph` is its file, or a function that gives the file for "cpu" or "cuda", like Bundle.graph. `device` is "auto"
+    (CUDA where it works, else the CPU), "cpu", "cuda" or "cuda:N". `threads` is for the CPU, by default one for each
+    core that this process may use. Raises UsageError for another device, DeviceError where CUDA is asked for and
+    cannot be had, ModelError where onnxruntime cannot load the graph, and what `graph` raises.
     """
 
     device: str  # where the graph really is: "cpu" or "cuda:N"
+    path: Path
 
-    def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(self, graph: Path | Callable[[str], Path], device: str = "auto", threads: int | None = None) -> None:
         match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
         if match is None:
             raise UsageError(f"unknown device {device!r}; give auto, cpu, cuda or cuda:N")
-        self._path = path
+        choose = graph if callable(graph) else lambda _: graph
         obstacle = None
         if device.startswith("cuda") or (device == "auto" and _has_driver()):
             ordinal = int(match[1] or 0)
-            # TensorFloat-32 would cut the significand of fp32 graphs to 10 bits.
-            obstacle = self._open(threads, ("CUDAExecutionProvider", {"device_id": ordinal, "use_tf32": 0}))
+            try:
+                self.path = choose("cuda")
+                # TensorFloat-32 would cut the significand of fp32 graphs to 10 bits.
+                obstacle = self._open(threads, ("CUDAExecutionProvider", {"device_id": ordinal, "use_tf32": 0}))
+            except ModelError as error:  # there is no graph for it
+                if device != "auto":
+                    raise
+                obstacle = str(error)
             if obstacle is None:
                 self.device = f"cuda:{ordinal}"
                 return
             if device != "auto":
                 raise DeviceError(f"{device} cannot be used: {obstacle}; or give --device cpu")
+        self.path = choose("cpu")
         if reason := self._open(threads):
-            raise ModelError(f"onnxruntime cannot load {path}: {reason}")
+            raise ModelError(f"onnxruntime cannot load {self.path}: {reason}")
         self.device = "cpu"
         if obstacle:
             _log.warning("genfast: running on the CPU: %s", obstacle)
@@ -65,7 +74,7 @@ class Session:
             try:
                 # Its own fallback would change the device behind our back, and print.
                 self._session = onnxruntime.InferenceSession(
-                    self._path, options, [*accelerator, "CPUExecutionProvider"], enable_fallback=0
+                    self.path, options, [*accelerator, "CPUExecutionProvider"], enable_fallback=0
                 )
             except Exception as error:  # onnxruntime's errors share no base
                 return _first_line(error)
@@ -82,9 +91,9 @@ class Session:
             outputs = self._session.run(None, inputs)
         except Exception as error:
             if self.device == "cpu":
-                raise ModelError(f"{self._path} failed: {_first_line(error)}") from error
+                raise ModelError(f"{self.path} failed: {_first_line(error)}") from error
             raise DeviceError(
-                f"{self._path} failed on {self.device}: {_first_line(error)}; try a smaller batch"
+                f"{self.path} failed on {self.device}: {_first_line(error)}; try a smaller batch"
             ) from error
         return dict(zip((output.name for output in self._session.get_outputs()), outputs, strict=True))
 

@@ -1,4 +1,4 @@
-"""Two small bundles with real graphs, and the real command line."""
+"""Three small bundles with real graphs, and the real command line."""
 
 import os
 import subprocess
@@ -69,14 +69,105 @@ step (float[B,1,28,28] x_t, int64[B] t, float[B,100] z, float[B,1,28,28] noise)
 }
 """
 
+# A network that shrinks what it is given, and drifts by how far the step goes: t and s show in the pictures.
+STRIDES = """
+<ir_version: 9, opset_import: ["": 17]>
+step (float[B,1,28,28] x_t, int64[B] t, int64[B] s, float[B,1,28,28] noise)
+    => (float[B,1,28,28] x_prev, float[B,1,28,28] x_0)
+    <int64[3] axes = {1, 2, 3}, float half = {0.5}, float hundredth = {0.01}, int64 zero = {0}>
+{
+    x_0 = Tanh (x_t)
+    stride = Sub (t, s)
+    wide = Cast <to = 1> (stride)
+    drift = Mul (wide, hundredth)
+    everywhere = Unsqueeze (drift, axes)
+    shrunk = Mul (x_t, half)
+    noisy = Mul (noise, half)
+    mixed = Add (shrunk, noisy)
+    moved = Add (mixed, everywhere)
+    not_last = Greater (s, zero)
+    mask = Unsqueeze (not_last, axes)
+    x_prev = Where (mask, moved, x_0)
+}
+"""
 
-def write_bundle(folder: Path, model: ModelProto, **fields: object) -> Path:
+# The features of a token depend on all tokens, and are rounded to int8 by the range of the whole batch.
+PREDICT = """
+<ir_version: 9, opset_import: ["": 17]>
+predict (int64[B,6] tokens, int64[B] label) => (float[B,6,8] hidden) <int64[1] row = {1}>
+{
+    each = Gather (embedding, tokens)
+    mean = ReduceMean <axes = [1]> (each)
+    class = Gather (classes, label)
+    class_row = Unsqueeze (class, row)
+    both = Add (mean, class_row)
+    all = Add (each, both)
+    features = Add (all, positions)
+    level, scale, zero = DynamicQuantizeLinear (features)
+    hidden = DequantizeLinear (level, scale, zero)
+}
+"""
+
+DRAW = """
+<ir_version: 9, opset_import: ["": 18]>
+draw (float[B,6,8] hidden, int64[B,6] tokens, float[B] temperature, float[B,6] uniform)
+    => (int64[B,6] drawn, float[B,6] probability)
+    <int64[2] rest = {1, 2}, int64[1] last = {2}, int64 axis = {2}, int64 largest = {31}, int64[2] parts = {7, 1}>
+{
+    features, bonus = Split <axis = 2> (hidden, parts)
+    unbiased = MatMul (features, keys)
+    now = Unsqueeze (tokens, last)
+    logits = ScatterElements <axis = 2, reduction = "add"> (unbiased, now, bonus)
+    t = Unsqueeze (temperature, rest)
+    tempered = Div (logits, t)
+    annealed = Softmax (tempered)
+    reached = CumSum (annealed, axis)
+    u = Unsqueeze (uniform, last)
+    passed = LessOrEqual (reached, u)
+    ones = Cast <to = 7> (passed)
+    count = ReduceSum <keepdims = 0> (ones, last)
+    drawn = Min (count, largest)
+    at_one = Softmax (logits)
+    place = Unsqueeze (drawn, last)
+    found = GatherElements <axis = 2> (at_one, place)
+    probability = Squeeze (found, last)
+}
+"""
+
+# A token is a square of 2x2 pixels of one colour, whose red is 8 times the token.
+DECODE = """
+<ir_version: 9, opset_import: ["": 17]>
+decode (int64[B,6] tokens) => (uint8[B,4,6,3] image)
+    <int64[6] cells = {0, 2, 1, 3, 1, 3}, int64[6] pixels = {1, 2, 2, 3, 2, 3}, int64[4] shape = {0, 4, 6, 3}>
+{
+    colours = Gather (palette, tokens)
+    small = Reshape (colours, cells)
+    large = Expand (small, pixels)
+    image = Reshape (large, shape)
+}
+"""
+
+ENCODE = """
+<ir_version: 9, opset_import: ["": 17]>
+encode (uint8[B,4,6,3] image) => (int64[B,6] tokens)
+    <int64[3] from = {0, 0, 0}, int64[3] to = {4, 6, 1}, int64[3] axes = {1, 2, 3}, int64[3] by = {2, 2, 1},
+     int64[2] flat = {0, 6}, int64 eight = {8}>
+{
+    reds = Slice (image, from, to, axes, by)
+    rows = Reshape (reds, flat)
+    wide = Cast <to = 7> (rows)
+    tokens = Div (wide, eight)
+}
+"""
+
+
+def write_bundle(folder: Path, model: ModelProto, family: str = "ddgan", **fields: object) -> Path:
     folder.mkdir(parents=True)
     onnx.checker.check_model(model)
     onnx.save(model, folder / "step.onnx")
     bundle.write(
         folder,
-        family="ddgan",
+        family=family,
         summary="for tests",
         licence="Apache-2.0",
         graphs={"step": [{"path": "step.onnx", "precision": "fp32", "providers": ["cpu", "cuda"]}]},
@@ -125,6 +216,60 @@ def conv_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+@pytest.fixture(scope="session")
+def ddpm_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DDPM of 1 to 8 steps that draws 28x28 grey images of a closed form."""
+    return write_bundle(
+        tmp_path_factory.mktemp("bundles") / "strides",
+        onnx.parser.parse_model(STRIDES),
+        family="ddpm",
+        name="strides",
+        image={"height": 28, "width": 28, "channels": 1},
+        schedule={"alpha_bar": [1, 0.95, 0.9, 0.8, 0.7, 0.5, 0.3, 0.2, 0.05]},
+    )
+
+
+@pytest.fixture(scope="session")
+def token_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Family vq-sundae: six tokens of 32, three classes, 6x4 RGB images; no `predict` for CUDA."""
+    folder = tmp_path_factory.mktemp("bundles") / "squares"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    palette = rng.integers(0, 256, (32, 3), np.uint8)
+    palette[:, 0] = 8 * np.arange(32)
+    weights = {
+        "embedding": rng.standard_normal((32, 8), np.float32),
+        "classes": rng.standard_normal((4, 8), np.float32),
+        "positions": rng.standard_normal((6, 8), np.float32),
+        "keys": rng.standard_normal((7, 32), np.float32),
+        "palette": palette,
+    }
+    for role, text in {"predict": PREDICT, "draw": DRAW, "decode": DECODE, "encode": ENCODE}.items():
+        model = onnx.parser.parse_model(text)
+        used = {name for node in model.graph.node for name in node.input} & weights.keys()
+        model.graph.initializer.extend(numpy_helper.from_array(weights[name], name) for name in used)
+        onnx.checker.check_model(model)
+        onnx.save(model, folder / f"{role}.onnx")
+    both = {"precision": "fp32", "providers": ["cpu", "cuda"]}
+    bundle.write(
+        folder,
+        name="squares",
+        family="vq-sundae",
+        summary="for tests",
+        licence="Apache-2.0",
+        image={"height": 4, "width": 6, "channels": 3},
+        classes=("red", "light blue", "green"),
+        tokens={"height": 2, "width": 3, "vocabulary": 32},
+        graphs={
+            "predict": [{"path": "predict.onnx", "precision": "int8", "providers": ["cpu"]}],
+            **{role: [{"path": f"{role}.onnx", **both}] for role in ("draw", "decode", "encode")},
+        },
+        sampling={"batch": 5, "options": {"steps": 7, "temperature_end": 0.5}},
+        provenance=dict(recipe="", dataset="none", dataset_licence="CC0-1.0", images_seen=0, hours=0, commit=""),
+    )
+    return folder
+
+
 @pytest.fixture
 def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `genfast ARGUMENTS` in a process of its own, in tmp_path / "cwd"."""
@@ -134,6 +279,7 @@ def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-W", "error", "-m", "genfast", *map(str, arguments)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
-        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, **options)
+        options = {"cwd": folder, **options}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, **options)
 
     return run

@@ -2,10 +2,11 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +15,12 @@ from genfast.errors import UsageError
 
 if TYPE_CHECKING:
     from genfast.images import Pixels
-    from genfast.metrics.evaluate import Score
+    from genfast.models import Model
 
-_DRAWING = ("model", "steps", "samples", "seed", "batch")  # options that say nothing about folders
+_DRAWING = ("model", "steps", "loss", "samples", "seed", "seeds", "batch", "plot")  # options that folders do not take
+_VARYING = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall"}  # from seed to seed
+
+Result = dict[str, Any]  # what was drawn, and its score
 
 
 def fid(
@@ -28,9 +32,13 @@ def fid(
         Path | None, typer.Argument(metavar="B", help="What A is measured against: a folder, or its statistics.")
     ] = None,
     model: Annotated[str, typer.Option(help="A model by name (see genfast models), or a folder.")] = "fashion28",
-    steps: Annotated[int | None, typer.Option(help="Use the weights trained for so many steps.")] = None,
+    steps: Annotated[
+        str | None, typer.Option(help="How many steps the model takes; several to compare: 1,2,4,8.")
+    ] = None,
+    loss: Annotated[str | None, typer.Option(help="Use the weights trained by this loss.")] = None,
     samples: Annotated[int, typer.Option(min=2, help="How many images to draw.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Each seed is an endless row of images.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Measure so many seeds, from --seed on, for their spread.")] = 1,
     batch: Annotated[int | None, typer.Option(min=1, help="Images drawn at once; changes speed, not images.")] = None,
     features: Annotated[str, typer.Option(help="An extractor by name, or a folder, or all that fit.")] = "all",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -38,69 +46,155 @@ def fid(
     save_stats: Annotated[
         Path | None, typer.Option(help="Write the statistics of A to this .npz, by efficientnet-lite0 unless named.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the .npz if it exists.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw FID over the number of steps to this .png.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the .npz or .png if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
 ) -> None:
     """Measure how far a model's images lie from real ones (FID and KID), or the images of folder A from those of B.
 
     Beside FID stand its floor, which is that of real images, and yardsticks: what blur and noise would cost them.
+    Precision is the share of images that look real, recall the share of real ones that are covered.
     Figures compare only where their protocols are equal.
     """
-    from genfast import api
     from genfast.metrics import evaluate
 
     given = [name for name in _DRAWING if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
     if a and given:
         raise UsageError(f"--{given[0]} is about images to draw, but {a} is given; leave one of them away")
     extractor = None if features == "all" else features
-    drawn: dict[str, str | int | None] = {"model": None, "steps": None, "seed": None}
 
     if save_stats:
         if a is None or b is not None:
             raise UsageError("--save-stats takes one folder: genfast fid --save-stats OUT.npz FOLDER")
-        if save_stats.suffix != ".npz" or not save_stats.parent.is_dir():
-            raise UsageError(f"cannot write {save_stats}; give a name that ends in .npz, in a folder that exists")
-        if save_stats.exists() and not overwrite:
-            raise UsageError(f"{save_stats} exists; give --overwrite or another name")
+        _check_target(save_stats, ".npz", overwrite)
         about = evaluate.save_statistics(a, save_stats, extractor, device=device, threads=threads)
         print(json.dumps({"path": str(save_stats), **about.model_dump()}) if as_json else save_stats)
         return
     if a:
         if b is None:
             raise UsageError(f"nothing to measure {a} against; give a second folder or a statistics file (.npz)")
+        nothing = dict.fromkeys(("model", "steps", "loss", "seed", "seconds_per_image"))
         scores = evaluate.between(a, b, extractor, device=device, threads=threads)
+        results: list[Result] = [{**nothing, **asdict(score)} for score in scores]
     else:
-        sampler = api.load(model, steps=steps, device=device, threads=threads)
-        drawn = {"model": sampler.name, "steps": sampler.steps, "seed": seed}
-        dataset = f"{sampler.bundle.manifest.provenance.dataset}-test"
+        if plot:
+            _check_target(plot, ".png", overwrite)
+            _check_matplotlib()
+        models = _models(model, _numbers(steps), loss, device, threads)
+        dataset = f"{models[0][0].bundle.manifest.provenance.dataset}-test"
         judges = evaluate.judges(dataset, extractor, device=device, threads=threads)
-        batches = sampler.batches(range(samples), seed=seed, batch=batch)
-        scores = evaluate.evaluate(_watched(batches, samples), judges)
+        results = []
+        for sampler, known_loss in models:
+            for each in range(seed, seed + seeds):
+                timed = evaluate.Timed(sampler.batches(range(samples), seed=each, batch=batch))
+                scores = evaluate.evaluate(_watched(timed, samples, f"{sampler.steps} steps, seed {each}"), judges)
+                drawn = {"model": sampler.name, "steps": sampler.steps, "loss": known_loss, "seed": each}
+                drawn["seconds_per_image"] = timed.seconds / timed.images
+                results += [{**drawn, **asdict(score)} for score in scores]
 
-    for score in scores:
-        for warning in score.warnings:
-            print(f"genfast: unreliable: {score.features}: {warning}", file=sys.stderr)
+    unreliable = (f"{result['features']}: {warning}" for result in results for warning in result["warnings"])
+    for line in dict.fromkeys(unreliable):
+        print(f"genfast: unreliable: {line}", file=sys.stderr)
+    if plot:
+        from genfast.metrics.plot import plot as draw
+
+        draw(results, plot)
+    cards = [
+        [result for result in results if result["features"] == name]
+        for name in dict.fromkeys(result["features"] for result in results)
+    ]
     if as_json:
-        print(json.dumps({"results": [{**drawn, **asdict(score)} for score in scores]}))
+        spread = [_spread(column) for card in cards for column in _columns(card)] if seeds > 1 else []
+        print(json.dumps({"results": results} | ({"spread": spread} if spread else {})))
     else:
-        print("\n\n".join(map(_card, scores)))
+        print("\n\n".join(map(_card, cards)))
 
 
-def _watched(batches: Iterable["Pixels"], total: int) -> Iterator["Pixels"]:
-    with progress("drawing and embedding", total) as advance:
+def _numbers(text: str | None) -> list[int | None]:
+    """The numbers of steps that are asked for; None stands for the model's own."""
+    try:
+        return [None] if text is None else list(dict.fromkeys(int(number) for number in text.split(",")))
+    except ValueError as error:
+        raise UsageError(f"--steps takes a number, or several as in 1,2,4,8; not {text!r}") from error
+
+
+def _models(
+    name: str, steps: Iterable[int | None], loss: str | None, device: str, threads: int | None
+) -> list[tuple["Model", str | None]]:
+    """Each model with the loss that it was trained by: all at once, so that what is missing is missed at the start."""
+    from genfast import api, catalog
+
+    entry = catalog.entries().get(name)
+    return [
+        (
+            api.load(name, steps=number, loss=loss, device=device, threads=threads, stand_in=False),
+            entry.variant(number, loss).loss if entry else None,
+        )
+        for number in steps
+    ]
+
+
+def _check_target(path: Path, suffix: str, overwrite: bool) -> None:
+    if path.suffix != suffix or not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}; give a name that ends in {suffix}, in a folder that exists")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists; give --overwrite or another name")
+
+
+def _check_matplotlib() -> None:
+    """Now, rather than after an hour of drawing."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UsageError("--plot needs matplotlib; install genfast[plot], or leave it away") from error
+
+
+def _watched(batches: Iterable["Pixels"], total: int, label: str) -> Iterator["Pixels"]:
+    with progress(label, total) as advance:
         for images in batches:
             yield images
             advance(len(images))
 
 
-def _card(score: "Score") -> str:
-    """A block of lines: a table would set figures of different extractors side by side."""
-    squared = {"FID": score.fid, "floor": score.floor, **score.yardsticks}
-    rows = {name: "-" if value is None else f"{value:.3f}" for name, value in squared.items()}
-    rows |= {
-        "KID": f"{score.kid:.5f}",
-        "n": str(score.n),
-        "seconds": f"{score.seconds:.1f}",
-        "protocol": score.protocol,
+def _columns(card: Sequence[Result]) -> list[list[Result]]:
+    """The results of each number of steps, one a seed."""
+    return [[r for r in card if r["steps"] == steps] for steps in dict.fromkeys(r["steps"] for r in card)]
+
+
+def _spread(column: Sequence[Result]) -> Result:
+    """Mean and standard deviation over the seeds of one number of steps."""
+    figures = {name: [result[name] for result in column] for name in _VARYING}
+    return {
+        **{name: column[0][name] for name in ("features", "model", "steps", "loss", "protocol")},
+        "seeds": [result["seed"] for result in column],
+        **{name: {"mean": fmean(values), "deviation": stdev(values)} for name, values in figures.items()},
     }
-    return "\n".join([score.features, *(f"  {name:10}{value}" for name, value in rows.items())])
+
+
+def _card(card: Sequence[Result]) -> str:
+    """A block of lines, a column for each number of steps: figures of different extractors are not set side by side."""
+    columns = _columns(card)
+    first = card[0]
+
+    def cell(column: Sequence[Result], name: str, digits: int) -> str:
+        values = [result[name] for result in column]
+        spread = f"±{stdev(values):.{digits}f}" if len(values) > 1 else ""
+        return f"{fmean(values):.{digits}f}{spread}"
+
+    rows: dict[str, list[str]] = {}
+    if len(columns) > 1:
+        rows["steps"] = [str(column[0]["steps"]) for column in columns]
+        rows["loss"] = [str(column[0]["loss"] or "-") for column in columns]
+    rows["FID"] = [cell(column, "fid", 3) for column in columns]
+    for name, value in {"floor": first["floor"], **first["yardsticks"]}.items():
+        rows[name] = ["-" if value is None else f"{value:.3f}"]
+    for name in ("kid", "precision", "recall"):
+        rows[_VARYING[name]] = [cell(column, name, 5 if name == "kid" else 3) for column in columns]
+    if first["seconds_per_image"] is not None:
+        rows["s/image"] = [f"{fmean(r['seconds_per_image'] for r in column):.2g}" for column in columns]
+    rows["n"] = [str(first["n"])]
+    rows["seconds"] = [f"{sum(result['seconds'] for result in column):.1f}" for column in columns]
+    rows["protocol"] = [first["protocol"]]
+    width = max(len(text) for cells in rows.values() if len(cells) == len(columns) for text in cells) + 2
+    lines = ("".join(text.ljust(width) for text in cells).rstrip() for cells in rows.values())
+    return "\n".join([first["features"], *(f"  {name:11}{line}" for name, line in zip(rows, lines, strict=True))])

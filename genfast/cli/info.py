@@ -1,6 +1,7 @@
 """`genfast info`: where an image comes from, what a model is."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,9 +24,12 @@ def _image(path: Path) -> dict[str, Any]:
     recipe = images.read_recipe(path)
     known = recipe.model in catalog.entries()
     model = recipe.model if known else f"path/to/{recipe.model}"
-    command = f"genfast sample --model {model} --steps {recipe.steps}"
-    command += f" --seed {recipe.seed} --start {recipe.index} -n {recipe.n}"
-    return {**recipe.model_dump(), "command": command}
+    verb = f"inpaint {shlex.join(recipe.inpainted)}" if recipe.inpainted else "sample"
+    command = f"genfast {verb} --model {model} --steps {recipe.steps} --seed {recipe.seed}"
+    command += f" -n {recipe.n}" if recipe.inpainted else f" --start {recipe.index} -n {recipe.n}"
+    for name, value in recipe.options.items():
+        command += f" --{name}" if value is True else f" --{name} {shlex.quote(str(value))}"
+    return {**recipe.model_dump(mode="json"), "command": command}
 
 
 def _model(name: str) -> dict[str, Any]:

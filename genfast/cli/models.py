@@ -21,6 +21,7 @@ def models(
                     "name": entry.name,
                     "family": entry.family,
                     "steps": variant.steps,
+                    "loss": variant.loss,
                     "megabytes": folder and round(sum(file.stat().st_size for file in folder.rglob("*")) / 1e6, 1),
                     "place": "missing" if folder is None else "shipped" if hub.is_shipped(folder) else "cached",
                     "licence": entry.licence,

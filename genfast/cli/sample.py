@@ -1,23 +1,33 @@
 """`genfast sample`: draw images into a folder."""
 
 import json
-import tempfile
+import math
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from genfast import __version__
+from genfast.cli.output import prepare
 from genfast.cli.progress import progress
 from genfast.errors import UsageError
 
 _SHEET_LIMIT = 400  # images
+_SHEET_SIDE = 2048  # pixels: where images are large, a contact sheet shrinks them to about this in all
+
+
+def _tokens(text: str, *names: str) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel="Models of tokens")
 
 
 def sample(
     model: Annotated[str, typer.Option(help="A model by name (see genfast models), or a folder.")] = "fashion28",
-    steps: Annotated[int | None, typer.Option(help="Use the weights trained for so many steps.")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="How many steps; but for DDPMs and models of tokens, there must be weights for it."),
+    ] = None,
+    loss: Annotated[str | None, typer.Option(help="Use the weights trained by this loss.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Each seed is an endless row of images.")] = 0,
     n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 8,
     start: Annotated[int, typer.Option(min=0, help="Index of the first image in the seed's row.")] = 0,
@@ -26,9 +36,26 @@ def sample(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads on the CPU; by default one a core.")] = None,
     out: Annotated[Path, typer.Option(help="Folder to write to; made where it does not exist.")] = Path("."),
     grid: Annotated[bool, typer.Option(help="For n > 1, write a contact sheet of the first 400 as well.")] = True,
+    history: Annotated[
+        bool, typer.Option("--history", help="Write how each image comes about, as an animated PNG and as a strip.")
+    ] = False,
+    no_stand_in: Annotated[
+        bool, typer.Option("--no-stand-in", help="Fail where weights are missing, rather than draw with another model.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of paths.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Keep files that exist.")] = False,
+    label: Annotated[str | None, _tokens("Draw this class alone; by default, classes take turns.", "--class")] = None,
+    order: Annotated[
+        Literal["confidence", "random"] | None, _tokens("Keep the surest tokens of a step, or redraw a random share.")
+    ] = None,
+    temperature: Annotated[float | None, _tokens("Of the first step: lower is safer and less diverse.")] = None,
+    temperature_end: Annotated[float | None, _tokens("Of the last step.")] = None,
+    share: Annotated[float | None, _tokens("Of tokens redrawn in the first step, for --order random.")] = None,
+    share_end: Annotated[float | None, _tokens("Of tokens redrawn in the last step, for --order random.")] = None,
+    min_steps: Annotated[int | None, _tokens("Before an image that no longer changes is finished early.")] = None,
+    guidance: Annotated[float | None, _tokens("Above 1, more typical of the class, for twice the time.")] = None,
+    choice_temperature: Annotated[float | None, _tokens("Chance in what is kept, for --order confidence.")] = None,
 ) -> None:
     """Draw images as MODEL-SEED-INDEX.png and print their paths.
 
@@ -38,49 +65,74 @@ def sample(
 
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing exclude each other; give one")
-    sampler = api.load(model, steps=steps, device=device, threads=threads)
+    sampler = api.load(model, steps=steps, loss=loss, device=device, threads=threads, stand_in=not no_stand_in)
+    choices = {
+        "label": label,
+        "order": order,
+        "temperature": temperature,
+        "temperature_end": temperature_end,
+        "share": share,
+        "share_end": share_end,
+        "min_steps": min_steps,
+        "guidance": guidance,
+        "choice_temperature": choice_temperature,
+    }
+    options = {name: value for name, value in choices.items() if value is not None}
 
-    paths = {index: out / f"{sampler.name}-{seed}-{index}.png" for index in range(start, start + n)}
-    shown = list(paths)[:_SHEET_LIMIT]
-    sheet = out / f"{sampler.name}-{seed}-grid-{shown[0]}-{shown[-1]}.png" if grid and n > 1 else None
-    existing = {path for path in [*paths.values(), sheet] if path and path.exists()}
+    def recipe(index: int, label: str | None, n: int = 1, history: bool = False) -> images.Recipe:
+        chosen = {name.replace("_", "-"): value for name, value in options.items() if name != "label"}
+        chosen |= ({} if label is None else {"class": label}) | ({"history": True} if history else {})
+        chosen |= {} if loss is None else {"loss": loss}
+        return images.Recipe(
+            model=sampler.name,
+            bundle=sampler.bundle.sha256,
+            steps=sampler.steps,
+            seed=seed,
+            index=index,
+            n=n,
+            options=chosen,
+            version=__version__,
+        )
+
+    parts = ["", "-history", "-strip"] if history else [""]
+    files = {i: [out / f"{sampler.name}-{seed}-{i}{part}.png" for part in parts] for i in range(start, start + n)}
+    shown = [paths[0] for paths in files.values()][:_SHEET_LIMIT]
+    sheet = out / f"{sampler.name}-{seed}-grid-{start}-{start + len(shown) - 1}.png" if grid and n > 1 else None
+    every = [*chain.from_iterable(files.values()), *filter(None, [sheet])]
+    existing = {path for path in every if path.exists()}
     if existing and not (overwrite or skip_existing):
         raise UsageError(
             f"{min(existing)} exists (files in the way: {len(existing)}); "
             "give --overwrite, --skip-existing, or another --seed or --out"
         )
 
-    todo = [index for index, path in paths.items() if overwrite or path not in existing]
-    drawn = chain.from_iterable(sampler.batches(todo, seed=seed, batch=batch))
-    recipe = images.Recipe(
-        model=sampler.name,
-        bundle=sampler.bundle.sha256,
-        steps=sampler.steps,
-        seed=seed,
-        index=start,
-        version=__version__,
-    )
-    _prepare(out)
+    kept = set() if overwrite else existing
+    todo = [index for index, paths in files.items() if not kept.issuperset(paths)]
+    drawn = chain.from_iterable(sampler.batches(todo, seed=seed, batch=batch, **options))
+    labels = {index: sampler.label(index, **options) for index in files}
+    prepare(out)
     with progress("drawing", len(todo)) as advance:
-        for index, image in zip(todo, drawn, strict=True):
-            images.write(paths[index], image, recipe.model_copy(update={"index": index}))
+        for index in todo:
+            frames = list(sampler.history(index, seed=seed, **options)) if history else [next(drawn)]
+            for path, part in zip(files[index], parts, strict=True):
+                if path in kept:
+                    continue
+                about = recipe(index, labels[index], history=part != "")
+                if part == "-history":
+                    images.write_animation(path, frames, about)
+                else:
+                    images.write(path, images.strip(frames) if part else frames[-1], about)
             advance(1)
-    if sheet and (overwrite or sheet not in existing):
+    if sheet and sheet not in kept:
         # Read back, so that files that were there already are shown as they are.
-        tiles = images.read_all([paths[index] for index in shown])
-        images.write(sheet, images.contact_sheet(tiles), recipe.model_copy(update={"n": len(tiles)}))
+        tiles = images.read_all(shown, side=_SHEET_SIDE // math.ceil(math.sqrt(len(shown))))
+        images.write(sheet, images.contact_sheet(tiles), recipe(start, label, len(tiles)))
 
     if as_json:
-        listed = [{"path": str(path), "index": index} for index, path in paths.items()]
+        listed: list[dict[str, Any]] = []
+        for index, paths in files.items():
+            named = dict(zip(["path", "history", "strip"], map(str, paths), strict=False))
+            listed.append(named | {"index": index} | ({"class": labels[index]} if labels[index] else {}))
         print(json.dumps({"model": sampler.name, "images": listed, "grid": sheet and str(sheet)}))
     else:
-        print(*paths.values(), *filter(None, [sheet]), sep="\n")
-
-
-def _prepare(out: Path) -> None:
-    """Make the folder and make sure that files can be made in it."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
-    except OSError as error:
-        raise UsageError(f"cannot write into {out}: {error.strerror}; choose another folder with --out") from error
+        print(*every, sep="\n")

@@ -1,4 +1,5 @@
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,8 @@ import pytest
 
 import genfast
 from genfast import hub
-from genfast.errors import UsageError
+from genfast.errors import ModelError, UsageError
+from genfast.noise import Purpose, normal
 
 
 def test_the_public_face(tiny_bundle: Path) -> None:
@@ -26,6 +28,28 @@ def test_a_model_of_the_catalogue_goes_by_its_name_there(
     monkeypatch.setenv("GENFAST_CACHE", str(tmp_path))
     shutil.copytree(tiny_bundle, tmp_path / "bundles" / "fashion28-t4")
     assert genfast.load().name == "fashion28"
+
+
+def test_a_stand_in_draws_under_its_own_name_until_the_weights_are_here(
+    token_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hub, "_SHIPPED", ())
+    monkeypatch.setenv("GENFAST_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="avatars1024 has no weights here"):
+        genfast.load("ffhq1024")
+    assert not caplog.messages
+    shutil.copytree(token_bundle, tmp_path / "bundles" / "avatars1024")
+    assert genfast.load("ffhq1024", steps=3).name == "avatars1024"
+    (line,) = caplog.messages
+    assert line.startswith(
+        "genfast: ffhq1024's weights are not published: train them (training/recipes/ffhq1024-*.toml"
+    )
+    assert line.endswith(f"{tmp_path}/bundles/ffhq1024; drawing with avatars1024 instead")
+    with pytest.raises(ModelError, match="^ffhq1024's weights are not published"):
+        genfast.load("ffhq1024", stand_in=False)
+    shutil.copytree(token_bundle, tmp_path / "bundles" / "ffhq1024")
+    assert genfast.load("ffhq1024").name == genfast.load("ffhq1024", stand_in=False).name == "ffhq1024"
+    assert len(caplog.messages) == 1
 
 
 def test_an_image_depends_on_seed_and_index_alone(tiny_bundle: Path) -> None:
@@ -84,3 +108,19 @@ def test_a_bundle_has_the_steps_it_was_trained_for(tiny_bundle: Path) -> None:
     assert genfast.load(str(tiny_bundle), steps=3).steps == 3
     with pytest.raises(UsageError, match="has no weights for 4 steps; weights exist for: 3"):
         genfast.load(str(tiny_bundle), steps=4)
+
+
+def test_a_ddpm_takes_as_many_steps_as_it_is_told(ddpm_bundle: Path) -> None:
+    """Each to the next of its levels, evenly: the graph is given both."""
+    for steps, levels in {1: [8, 0], 3: [8, 5, 2, 0], 4: [8, 6, 4, 2, 0], None: [8, 7, 6, 5, 4, 3, 2, 1, 0]}.items():
+        model = genfast.load(str(ddpm_bundle), steps=steps)
+        assert model.steps == len(levels) - 1
+        x = normal(3, [5], 0, Purpose.PRIOR, (1, 28, 28))
+        for t, (here, there) in zip(range(model.steps, 0, -1), pairwise(levels), strict=True):
+            noise = normal(3, [5], t, Purpose.POSTERIOR, (1, 28, 28))
+            x = x / 2 + noise / 2 + 0.01 * (here - there) if there else np.tanh(x)
+        expected = np.rint((x[:, 0, ..., None] + 1) * 127.5)
+        assert np.abs(model.sample(1, seed=3, start=5) - expected).max() <= 1
+    for steps in 0, -1, 9:
+        with pytest.raises(UsageError, match=f"takes 1 to 8 steps, not {steps}"):
+            genfast.load(str(ddpm_bundle), steps=steps)

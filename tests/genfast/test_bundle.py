@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from genfast import bundle
 from genfast.errors import ModelError
+from genfast.sundae import Options
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_a_written_bundle_loads_as_what_was_written(tiny_bundle: Path) -> None:
     assert (file.path, file.size, file.sha256) == ("step.onnx", len(content), hashlib.sha256(content).hexdigest())
 
 
-def test_a_graph_is_chosen_by_device(copy: Path) -> None:
+def test_a_graph_is_chosen_by_provider(copy: Path) -> None:
     for name in "half.onnx", "int8.onnx":
         shutil.copy(copy / "step.onnx", copy / name)
     fields = bundle.load(copy).manifest.model_dump(exclude={"format", "files"})
@@ -49,8 +50,8 @@ def test_a_graph_is_chosen_by_device(copy: Path) -> None:
         ]
     }
     written = bundle.write(copy, **fields)
-    chosen = {device: written.graph("step", device).name for device in ("auto", "cpu", "cuda", "cuda:1")}
-    assert chosen == {"auto": "step.onnx", "cpu": "int8.onnx", "cuda": "half.onnx", "cuda:1": "half.onnx"}
+    assert written.graph("step", "cpu") == written.graph("step") == copy / "int8.onnx"
+    assert written.graph("step", "cuda") == copy / "half.onnx"
     with pytest.raises(ModelError, match="tiny has no graph for decode on cpu"):
         written.graph("decode", "cpu")
 
@@ -107,6 +108,34 @@ def test_a_manifest_that_does_not_fit_is_refused(
     edit(copy, change)
     with pytest.raises(ModelError, match=f"manifest.json is not a manifest that this version reads: .*{message}"):
         bundle.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.pop("tokens"), "a bundle of family vq-sundae needs tokens"),
+        (lambda m: m.pop("image"), "a bundle of family vq-sundae needs image"),
+        (lambda m: m["graphs"].pop("encode"), "a bundle of family vq-sundae needs a graph for encode"),
+        (lambda m: m["tokens"].update(vocabulary=1), "tokens: vocabulary: Input should be greater than 1"),
+        (lambda m: m["tokens"].update(depth=1), "tokens: depth: Extra inputs are not permitted"),
+        (lambda m: m.update(classes=["red", "\x1b[2J"]), "classes: 1: String should match pattern"),
+        (lambda m: m["sampling"]["options"].update(steps=0), "sampling: options: .*steps must lie in 1 .. 1000, not 0"),
+        (lambda m: m["sampling"]["options"].update(order="raster"), "sampling: options: order: "),
+        (lambda m: m["sampling"]["options"].update(speed=9), "sampling: options: speed: Unexpected keyword argument"),
+    ],
+)
+def test_a_manifest_of_tokens_that_does_not_fit_is_refused(
+    token_bundle: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    folder = shutil.copytree(token_bundle, tmp_path / "squares")
+    edit(folder, change)
+    with pytest.raises(ModelError, match=f"manifest.json is not a manifest that this version reads: .*{message}"):
+        bundle.load(folder)
+
+
+def test_the_defaults_of_a_sampler_are_kept(token_bundle: Path) -> None:
+    sampling = bundle.load(token_bundle).manifest.sampling
+    assert (sampling.batch, sampling.options) == (5, Options(steps=7, temperature_end=0.5))
 
 
 def test_a_manifest_that_is_no_json_is_refused(copy: Path) -> None:

@@ -45,8 +45,26 @@ def test_a_name_wins_over_a_folder_of_that_name(
     assert hub.find("./fashion28") == Path("fashion28")
 
 
+def test_a_model_stands_in_until_the_weights_are_here(token_bundle: Path, nothing_shipped: Path) -> None:
+    assert hub.stand_in("ffhq1024") == "avatars1024"
+    assert hub.stand_in("avatars1024") is hub.stand_in("fashion28") is hub.stand_in("no/such/folder") is None
+    with pytest.raises(ModelError, match="ffhq1024's weights are not published: train them .*, or put .*/ffhq1024$"):
+        hub.find("ffhq1024")
+    shutil.copytree(token_bundle, nothing_shipped / "ffhq1024")
+    assert hub.stand_in("ffhq1024") is None
+    assert hub.find("ffhq1024") == hub.find("ffhq1024", 16) == nothing_shipped / "ffhq1024"
+
+
 def test_unknown_names_and_step_counts() -> None:
     with pytest.raises(ModelError, match="unknown model"):
         hub.find("no/such/folder")
     with pytest.raises(UsageError, match="no weights for 3 steps"):
         hub.find("fashion28", 3)
+
+
+def test_a_loss_is_for_models_of_the_catalogue(tiny_bundle: Path) -> None:
+    assert hub.find("fashion28", loss="relativistic") == hub.find("fashion28")
+    with pytest.raises(UsageError, match="no weights for 4 steps by hinge; weights exist for: relativistic at "):
+        hub.find("fashion28", loss="hinge")
+    with pytest.raises(UsageError, match="tiny holds one set of weights; a loss picks among those of a model"):
+        hub.find(str(tiny_bundle), loss="relativistic")

@@ -10,6 +10,7 @@ from genfast import images
 from genfast.errors import InputError
 
 RECIPE = images.Recipe(model="tiny", bundle="0" * 64, steps=4, seed=7, index=50, version="0.1.0")
+FORGED = [{"options": {"class": "\x1b[2J"}}, {"options": {"class; rm": 1}}, {"options": {"class": "; rm -rf"}}]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -28,13 +29,61 @@ def test_a_png_without_a_recipe_says_so(tmp_path: Path) -> None:
         images.read_recipe(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("change", [{"seed": -1}, {"model": "\x1b[2J"}, {"bundle": "abc"}, {"steps": None}])
+@pytest.mark.parametrize("change", [{"seed": -1}, {"model": "\x1b[2J"}, {"bundle": "abc"}, {"steps": None}, *FORGED])
 def test_a_forged_recipe_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     text = PngInfo()
     text.add_text("genfast", json.dumps({**RECIPE.model_dump(), **change}))
     Image.new("L", (2, 2)).save(tmp_path / "a.png", pnginfo=text)
     with pytest.raises(InputError, match="carries a recipe that this version cannot read"):
         images.read_recipe(tmp_path / "a.png")
+
+
+def test_a_recipe_keeps_its_options(tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(
+        update={"options": {"class": "light blue", "temperature": 0.5, "min-steps": 3, "history": True}}
+    )
+    images.write(tmp_path / "a.png", np.zeros((2, 2, 1), np.uint8), recipe)
+    read = images.read_recipe(tmp_path / "a.png")
+    assert read == recipe
+    assert [type(value) for value in read.options.values()] == [str, float, int, bool]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_animation_holds_all_frames_and_shows_the_last(tmp_path: Path, channels: int) -> None:
+    frames = list(np.random.default_rng(0).integers(0, 256, (5, 6, 8, channels), np.uint8))
+    frames[2] = frames[1]  # nothing happens
+    images.write_animation(tmp_path / "a.png", frames, RECIPE)
+    assert images.read_recipe(tmp_path / "a.png") == RECIPE
+    assert np.array_equal(images.read(tmp_path / "a.png"), frames[-1])
+    with Image.open(tmp_path / "a.png") as png:
+        assert png.is_animated and png.n_frames == 5  # the still image; frames 1 and 2 are one
+        shown, seconds = [], []
+        for i in range(1, 5):
+            png.seek(i)
+            shown.append(np.asarray(png.convert("RGB" if channels == 3 else "L")).reshape(6, 8, channels))
+            seconds.append(png.info["duration"] / 1000)
+    assert np.array_equal(shown, [frames[i] for i in (0, 1, 3, 4)])
+    assert np.allclose(seconds, [0.15, 0.3, 0.15, 2])
+
+
+def test_a_strip_goes_from_the_first_to_the_last() -> None:
+    frames = [np.full((6, 12, 3), 10 * i, np.uint8) for i in range(15)]
+    strip = images.strip(frames)
+    assert strip.shape == (48, 8 * 96, 3)
+    assert strip[0, ::96, 0].tolist() == [0, 20, 40, 60, 80, 100, 120, 140]
+    assert images.strip(frames[:3]).shape == (48, 3 * 96, 3)
+    large = images.strip([np.zeros((512, 1024, 1), np.uint8)] * 2)
+    assert large.shape == (128, 512, 1)
+
+
+def test_large_images_are_shrunk_by_averages(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
+    small = images.shrink(image, 4)
+    assert small.shape == (3, 4, 3)
+    assert np.abs(small - image.reshape(3, 3, 4, 3, 3).mean((1, 3))).max() < 1
+    assert np.array_equal(images.shrink(image, 12), image)
+    images.write(tmp_path / "a.png", image)
+    assert np.array_equal(images.read_all([tmp_path / "a.png"] * 2, side=4), [small, small])
 
 
 def test_images_are_read_as_a_person_sees_them(tmp_path: Path) -> None:

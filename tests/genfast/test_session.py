@@ -69,6 +69,23 @@ def test_auto_says_once_why_a_gpu_stays_idle(
     assert capfd.readouterr() == ("", "")
 
 
+def test_devices_may_have_graphs_of_their_own(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def choose(provider: str) -> Path:
+        if provider == "cuda":
+            raise ModelError("no graph for cuda")
+        return graph
+
+    assert Session(choose, "cpu").path == graph
+    with pytest.raises(ModelError, match="no graph for cuda"):
+        Session(choose, "cuda")
+    (tmp_path / "nvidia-smi").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Session(choose).device == "cpu"
+    assert caplog.messages == ["genfast: running on the CPU: no graph for cuda"]
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no processes")
 def test_threads_follow_the_cores_that_the_process_may_use() -> None:
     cores = os.sched_getaffinity(0)

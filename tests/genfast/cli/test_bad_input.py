@@ -31,7 +31,7 @@ def fails(done: subprocess.CompletedProcess[str], code: int, message: str) -> No
         ("--model dalle", MODEL, "unknown model 'dalle'; give the folder of a bundle or one of: fashion28"),
         ("--model ./nowhere", MODEL, "unknown model './nowhere'"),
         ("--model .", MODEL, ". is no bundle: cannot read manifest.json"),
-        ("--model fashion28 --steps 3", USAGE, "fashion28 has no weights for 3 steps; weights exist for: 4"),
+        ("--model fashion28 --steps 3", USAGE, "fashion28 has no weights for 3 steps; weights exist for: "),
         ("--model efficientnet-lite0 --steps 3", USAGE, "efficientnet-lite0 takes no number of steps"),
         ("--steps 2", USAGE, "has no weights for 2 steps; weights exist for: 3"),
         ("--steps 0", USAGE, "has no weights for 0 steps"),
@@ -44,6 +44,8 @@ def fails(done: subprocess.CompletedProcess[str], code: int, message: str) -> No
         ("--start 9223372036854775807 -n 2", USAGE, "must lie in 0 .. 2**63 - 1"),
         ("--batch 0", USAGE, "'--batch'"),
         ("--threads 0", USAGE, "'--threads'"),
+        ("--class boot", USAGE, "tiny is of family ddgan, which takes no class"),
+        ("--order random --min-steps 3", USAGE, "tiny is of family ddgan, which takes no min-steps, order"),
         ("--device gpu", USAGE, "unknown device 'gpu'; give auto, cpu, cuda or cuda:N"),
         ("--overwrite --skip-existing", USAGE, "exclude each other"),
         ("--colour red", USAGE, "--colour"),
@@ -55,6 +57,31 @@ def test_options(cli, tiny_bundle: Path, tmp_path: Path, options: str, code: int
     if "--model" not in arguments:
         arguments += ["--model", str(tiny_bundle)]
     fails(cli("sample", "--out", tmp_path / "out", *arguments), code, message)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--class blue", "squares has no class 'blue'; it has: red, light blue, green"),
+        ("--steps 0", "steps must lie in 1 .. 1000, not 0"),
+        ("--temperature 0", "temperature must lie in 0.01 .. 100, not 0.0"),
+        ("--temperature nan", "temperature must lie in 0.01 .. 100, not nan"),
+        ("--temperature hot", "'--temperature'"),
+        ("--temperature-end -1", "temperature-end must lie in"),
+        ("--order random --share 0", "share must lie in 0.001 .. 1, not 0.0"),
+        ("--order random --share-end 2", "share-end must lie in"),
+        ("--order raster", "'--order'"),
+        ("--share 0.5", "order confidence takes no share"),
+        ("--order random --choice-temperature 2", "order random takes no choice-temperature"),
+        ("--guidance -1", "guidance must lie in 0 .. 100, not -1.0"),
+        ("--min-steps -1", "min-steps must lie in"),
+        ("--history --class blue", "squares has no class 'blue'"),
+    ],
+)
+def test_options_of_models_of_tokens(cli, token_bundle: Path, tmp_path: Path, options: str, message: str) -> None:
+    done = cli("sample", "--model", token_bundle, "--out", tmp_path / "out", *options.split())
+    fails(done, USAGE, message)
     assert not (tmp_path / "out").exists()
 
 

@@ -1,12 +1,14 @@
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import numpy as np
 import pytest
 
-from genfast import hub
+from genfast import hub, images
 
 Cli = Callable[..., CompletedProcess[str]]
 Folder = Callable[..., Path]
@@ -19,8 +21,10 @@ def test_a_model_as_json(cli: Cli, tiny_bundle: Path, means: Path) -> None:
     seconds, fid, kid, floor = (result.pop(name) for name in ("seconds", "fid", "kid", "floor"))
     protocol = result.pop("protocol")
     assert result.pop("yardsticks") == {"blur": 2.5} and result.pop("warnings") == []
-    assert result == {"model": "tiny", "steps": 3, "seed": 0, "features": "means", "n": 150}
-    assert fid > floor > 0 and kid > 0 and 0 < seconds < 60
+    precision, recall, each = (result.pop(name) for name in ("precision", "recall", "seconds_per_image"))
+    assert result == {"model": "tiny", "steps": 3, "loss": None, "seed": 0, "features": "means", "n": 150}
+    assert fid > floor > 0 and kid > 0 and 0 < seconds < 60 and 0 < 150 * each < seconds
+    assert 0 <= precision <= 1 and 0 <= recall <= 1
     assert protocol.startswith("means@") and "/none-test@" in protocol and protocol.endswith(":200/n=150/kid=150")
 
 
@@ -30,7 +34,8 @@ def test_a_model_as_text(cli: Cli, tiny_bundle: Path, means: Path) -> None:
     name, *lines = done.stdout.splitlines()
     assert name == "means"
     rows = dict(line.split() for line in lines)
-    assert list(rows) == ["FID", "floor", "blur", "KID", "n", "seconds", "protocol"]
+    names = ["FID", "floor", "blur", "KID", "precision", "recall", "s/image", "n", "seconds", "protocol"]
+    assert list(rows) == names
     assert rows["blur"] == "2.500" and rows["n"] == "3"
     assert [line.split(":")[:3] for line in done.stderr.splitlines()] == [["genfast", " unreliable", " means"]] * 2
 
@@ -47,7 +52,35 @@ def test_folders_and_statistics(cli: Cli, folder: Folder, means: Path, tmp_path:
     )
     assert direct["protocol"] == stored["protocol"]
     assert direct["fid"] == pytest.approx(stored["fid"], rel=1e-4)
-    assert direct["model"] is direct["steps"] is direct["seed"] is None
+    assert direct["model"] is direct["steps"] is direct["seed"] is direct["seconds_per_image"] is None
+
+
+def test_a_sweep_over_steps_and_seeds(cli: Cli, ddpm_bundle: Path, halves: Path, tmp_path: Path) -> None:
+    """Every cell is what its own command gives; mean and deviation are over the seeds."""
+    options = ["--model", ddpm_bundle, "--samples", 40, "--features", halves]
+    done = cli("fid", *options, "--steps", "8,2", "--seed", 5, "--seeds", 3, "--json", "--plot", tmp_path / "sweep.png")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [(r["steps"], r["seed"]) for r in found["results"]] == [(t, seed) for t in (8, 2) for seed in (5, 6, 7)]
+    (alone,) = json.loads(cli("fid", *options, "--steps", 2, "--seed", 6, "--json").stdout)["results"]
+    for name in "fid", "kid", "precision", "recall", "protocol":
+        assert alone[name] == found["results"][4][name]
+    for spread, rows in zip(found["spread"], (found["results"][:3], found["results"][3:]), strict=True):
+        fids = [row["fid"] for row in rows]
+        assert (spread["steps"], spread["seeds"]) == (rows[0]["steps"], [5, 6, 7])
+        assert spread["fid"] == {"mean": pytest.approx(np.mean(fids)), "deviation": pytest.approx(np.std(fids, ddof=1))}
+    assert images.read(tmp_path / "sweep.png").std() > 10
+
+
+def test_a_sweep_as_text(cli: Cli, ddpm_bundle: Path, halves: Path) -> None:
+    done = cli("fid", "--model", ddpm_bundle, "--samples", 9, "--features", halves, "--steps", "1,2,4", "--seeds", 2)
+    assert done.returncode == 0, done.stderr
+    name, *lines = done.stdout.splitlines()
+    rows = {line.split()[0]: line.split()[1:] for line in lines}
+    assert name == "halves" and rows["steps"] == ["1", "2", "4"] and rows["loss"] == ["-"] * 3
+    assert all(re.fullmatch(r"[0-9.]+±[0-9.]+", cell) for cell in rows["FID"]) and len(rows["FID"]) == 3
+    assert len(rows["floor"]) == len(rows["protocol"]) == 1
+    assert len(set(done.stderr.splitlines())) == done.stderr.count("\n")  # nothing is said twice
 
 
 def test_shipped_models_need_nothing_else(cli: Cli) -> None:
@@ -98,7 +131,14 @@ def rubbish(folder: Folder, tmp_path: Path) -> Path:
         ("good good --features TINY", 2, "tiny is not an extractor"),
         ("good", 2, "nothing to measure"),
         ("good good --seed 3", 2, "--seed"),
+        ("good good --plot new.png", 2, "--plot is about images to draw"),
         ("good good good", 2, "unexpected extra argument"),
+        ("--steps 1,two", 2, "--steps takes a number, or several as in 1,2,4,8; not '1,two'"),
+        ("--loss hinge", 2, "fashion28 has no weights for 4 steps by hinge; weights exist for: "),
+        ("--seeds 0", 2, "--seeds"),
+        ("--plot new.jpg", 2, "give a name that ends in .png"),
+        ("--plot SHEET", 2, "exists; give --overwrite"),
+        ("--model TINY --loss hellinger", 2, "holds one set of weights"),
         ("--samples 0", 2, "--samples"),
         ("--samples 1", 2, "--samples"),
         ("--model TINY --samples 9 --steps 4", 2, "tiny has no weights for 4 steps"),
@@ -118,7 +158,8 @@ def test_bad_input_is_one_line(
     shutil.copy(means / "none.npz", saved)
     before = sorted(rubbish.rglob("*"))
     shipped = hub.find("fashion") / "fashion-mnist-test.npz"
-    paths = {"MEANS": means, "HALVES": halves, "TINY": tiny_bundle, "SAVED": saved, "FASHION": shipped}
+    sheet = rubbish / "good" / "000.png"
+    paths = {"MEANS": means, "HALVES": halves, "TINY": tiny_bundle, "SAVED": saved, "FASHION": shipped, "SHEET": sheet}
     names = {path.name: path for path in rubbish.iterdir()}
     done = cli("fid", *(paths.get(word) or names.get(word) or word for word in arguments.split()))
     assert done.returncode == code, done.stderr

@@ -16,6 +16,18 @@ def test_the_command_in_an_image_draws_it_again(cli, tiny_bundle: Path, tmp_path
         assert (tmp_path / name / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
 
 
+def test_the_command_in_an_image_of_tokens_draws_it_again(cli, token_bundle: Path, tmp_path: Path) -> None:
+    options = "-n 3 --seed 7 --history --steps 5 --order random --share 0.3 --min-steps 0 --guidance 0".split()
+    cli("sample", "--model", token_bundle, *options, "--out", tmp_path / "a", check=True)
+    names = ["squares-7-1.png", "squares-7-1-history.png", "squares-7-1-strip.png", "squares-7-grid-0-2.png"]
+    for name in names:
+        recipe = json.loads(cli("info", tmp_path / "a" / name, "--json").stdout)
+        assert recipe["options"].get("class") == (None if "grid" in name else "light blue")
+        command = [str(token_bundle) if word == "path/to/squares" else word for word in shlex.split(recipe["command"])]
+        cli(*command[1:], "--out", tmp_path / name, check=True)
+        assert (tmp_path / name / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
+
+
 def test_the_recipe_of_an_image(cli, tiny_bundle: Path, tmp_path: Path) -> None:
     cli("sample", "--model", tiny_bundle, "--seed", 7, "-n", 1, "--out", tmp_path, check=True)
     assert cli("info", tmp_path / "tiny-7-0.png").stdout.splitlines() == [

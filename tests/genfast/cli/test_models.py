@@ -8,17 +8,18 @@ from genfast import catalog
 def test_models_are_listed_with_what_is_here(cli, tiny_bundle: Path, tmp_path: Path) -> None:
     environment = {"GENFAST_CACHE": str(tmp_path / "cache")}
     done = cli("models", "--json", env=environment, check=True)
-    rows = {row["name"]: row for row in json.loads(done.stdout)["models"]}
-    assert list(rows) == list(catalog.entries())
-    assert rows["fashion28"]["family"] == "ddgan" and rows["fashion28"]["steps"] == 4
-    for row in rows.values():
+    rows = json.loads(done.stdout)["models"]
+    variants = [(entry, variant) for entry in catalog.entries().values() for variant in entry.variants]
+    for row, (entry, variant) in zip(rows, variants, strict=True):
+        assert (row["name"], row["family"]) == (entry.name, entry.family)
+        assert (row["steps"], row["loss"]) == (variant.steps, variant.loss)
         assert row["place"] in ("shipped", "missing")
         assert (row["megabytes"] is None) == (row["place"] == "missing")
 
-    missing = [name for name, row in rows.items() if row["place"] == "missing"]
-    for name in missing:
-        shutil.copytree(tiny_bundle, tmp_path / "cache" / "bundles" / catalog.entry(name).variant().bundle)
+    missing = [variant.bundle for row, (_, variant) in zip(rows, variants, strict=True) if row["place"] == "missing"]
+    for bundle in missing:
+        shutil.copytree(tiny_bundle, tmp_path / "cache" / "bundles" / bundle)
     lines = cli("models", env=environment, check=True).stdout.splitlines()
-    assert lines[0].split()[:5] == ["name", "family", "steps", "megabytes", "place"]
-    assert [line.split()[0] for line in lines[1:]] == list(rows)
+    assert lines[0].split()[:6] == ["name", "family", "steps", "loss", "megabytes", "place"]
+    assert [line.split()[0] for line in lines[1:]] == [row["name"] for row in rows]
     assert sum(" cached " in line for line in lines) == len(missing)

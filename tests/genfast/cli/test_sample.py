@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import genfast
 from genfast import images
@@ -87,6 +89,94 @@ def test_skip_existing_fills_the_gaps(cli, tiny_bundle: Path, tmp_path: Path) ->
     cli(*run, "--skip-existing", check=True)  # nothing left to draw
 
 
+def test_models_of_tokens_take_turns_at_classes(cli, token_bundle: Path, tmp_path: Path) -> None:
+    done = cli("sample", "--model", token_bundle, "-n", 4, "--out", tmp_path, "--steps", 3, "--json", check=True)
+    assert json.loads(done.stdout) == {
+        "model": "squares",
+        "images": [
+            {"path": f"{tmp_path}/squares-0-{i}.png", "index": i, "class": name}
+            for i, name in enumerate(["red", "light blue", "green", "red"])
+        ],
+        "grid": f"{tmp_path}/squares-0-grid-0-3.png",
+    }
+    expected = genfast.load(str(token_bundle)).sample(4, steps=3)
+    assert np.array_equal(images.read_all([tmp_path / f"squares-0-{i}.png" for i in range(4)]), expected)
+
+
+def test_options_of_sampling_are_obeyed(cli, token_bundle: Path, tmp_path: Path) -> None:
+    options = "--class green --order random --temperature 2 --temperature-end 1.5 --share 0.4 --share-end 0.9"
+    more = "--min-steps 2 --guidance 1.5 --steps 9 --start 3 -n 1"
+    done = cli("sample", "--model", token_bundle, "--out", tmp_path, *options.split(), *more.split(), "--json")
+    assert [image["class"] for image in json.loads(done.stdout)["images"]] == ["green"]
+    expected = genfast.load(str(token_bundle)).sample(
+        1,
+        start=3,
+        label="green",
+        order="random",
+        temperature=2.0,
+        temperature_end=1.5,
+        share=0.4,
+        share_end=0.9,
+        min_steps=2,
+        guidance=1.5,
+        steps=9,
+    )
+    assert np.array_equal(images.read(tmp_path / "squares-0-3.png"), expected[0])
+
+
+@pytest.mark.parametrize("name", ["token_bundle", "tiny_bundle"])
+def test_history(cli, name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(name)
+    model = genfast.load(str(folder))
+    stem = f"{model.name}-0-2"
+    run = ("sample", "--model", folder, "-n", 2, "--start", 2, "--history", "--out", tmp_path)
+    done = cli(*run, "--json", check=True)
+    listed = json.loads(done.stdout)["images"][0]
+    assert [listed[key] for key in ("path", "history", "strip")] == [
+        str(tmp_path / f"{stem}{part}.png") for part in ("", "-history", "-strip")
+    ]
+    frames = list(model.history(2))
+    assert np.array_equal(images.read(tmp_path / f"{stem}.png"), model.sample(1, start=2)[0])
+    assert np.array_equal(images.read(tmp_path / f"{stem}-strip.png"), images.strip(frames))
+    with Image.open(tmp_path / f"{stem}-history.png") as png:
+        assert 1 < png.n_frames <= len(frames) + 1  # frames that are equal are merged
+
+    refused = cli(*run)
+    assert refused.returncode == 2 and "(files in the way: 7)" in refused.stderr
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.png")}
+    (tmp_path / f"{stem}-strip.png").unlink()
+    paths = cli(*run, "--skip-existing", check=True).stdout.splitlines()
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.png")} == before
+    assert sorted(paths) == sorted(map(str, tmp_path.glob("*.png")))
+
+
+def test_a_contact_sheet_of_large_images_stays_readable(cli, tiny_bundle: Path, tmp_path: Path) -> None:
+    for i in range(20):
+        images.write(tmp_path / f"tiny-0-{i}.png", np.full((1000, 1000, 3), 10 * i, np.uint8))
+    cli("sample", "--model", tiny_bundle, "-n", 20, "--out", tmp_path, "--skip-existing", check=True)
+    sheet = images.read(tmp_path / "tiny-0-grid-0-19.png")
+    assert sheet.shape == (4 * 334, 5 * 334, 3) and sheet[-1, -1].tolist() == [190] * 3
+
+
+def test_a_stand_in(cli, token_bundle: Path, tmp_path: Path) -> None:
+    environment = {"GENFAST_CACHE": str(tmp_path)}
+    shutil.copytree(token_bundle, tmp_path / "bundles" / "avatars1024")  # what ships wins, from when it does
+    run = ("sample", "--model", "ffhq1024", "-n", 1, "--steps", 1, "--out", tmp_path, "--json")
+    done = cli(*run, env=environment, check=True)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("genfast: ffhq1024's weights are not published") and "avatars1024 instead" in line
+    assert json.loads(done.stdout)["model"] == "avatars1024"
+    assert images.read_recipe(tmp_path / "avatars1024-0-0.png").model == "avatars1024"
+
+    for refused in cli(*run, "--no-stand-in", env=environment), cli("fid", "--model", "ffhq1024", env=environment):
+        assert (refused.returncode, refused.stdout) == (4, "")
+        assert refused.stderr.startswith("genfast: error: ffhq1024's weights are not published")
+
+    shutil.copytree(token_bundle, tmp_path / "bundles" / "ffhq1024")
+    done = cli(*run, "--no-stand-in", env=environment, check=True)
+    assert done.stderr == "" and json.loads(done.stdout)["model"] == "ffhq1024"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
 def test_a_terminal_gets_a_progress_bar_on_stderr_alone(tiny_bundle: Path, tmp_path: Path) -> None:
     ours, theirs = os.openpty()
@@ -110,3 +200,36 @@ def test_an_interrupted_run_ends_with_130_and_leaves_whole_images(tiny_bundle: P
         assert process.communicate() == (b"", b"")
     assert process.returncode == 130
     assert all(path.suffix == ".png" and images.read(path).any() for path in tmp_path.iterdir())
+
+
+def test_the_loss_is_part_of_the_recipe(cli, tmp_path: Path) -> None:
+    done = cli("sample", "--loss", "relativistic", "-n", 1, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    plain = cli("sample", "-n", 1, "--out", tmp_path / "plain")
+    one, other = (images.read(Path(run.stdout.strip())) for run in (done, plain))
+    assert np.array_equal(one, other)
+    card = json.loads(cli("info", done.stdout.strip(), "--json").stdout)
+    assert card["options"] == {"loss": "relativistic"} and card["command"].endswith(" --loss relativistic")
+    bad = cli("sample", "--loss", "hellinger", "--steps", 77)
+    assert (bad.returncode, bad.stdout) == (2, "") and "no weights for 77 steps by hellinger" in bad.stderr
+
+
+def test_a_ddpm_in_a_few_steps(cli, ddpm_bundle: Path, tmp_path: Path) -> None:
+    done = cli("sample", "--model", ddpm_bundle, "--steps", 3, "-n", 2, "--out", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    path = json.loads(done.stdout)["images"][1]["path"]
+    assert "--steps 3 " in json.loads(cli("info", path, "--json").stdout)["command"]
+    bad = cli("sample", "--model", ddpm_bundle, "--steps", 9)
+    assert bad.returncode == 2 and "takes 1 to 8 steps, not 9" in bad.stderr
+
+
+def test_the_shipped_faces_are_drawn_and_stand_in_for_photographs(cli, tmp_path: Path) -> None:
+    for model in ("avatars1024", "ffhq1024"):
+        done = cli("sample", "-n", 1, "--steps", 2, "--json", "--model", model, "--out", tmp_path / model)
+        drawn = json.loads(done.stdout)
+        assert (done.returncode, drawn["model"]) == (0, "avatars1024")
+        with Image.open(drawn["images"][0]["path"]) as image:
+            assert image.size == (1024, 1024)
+        assert ("ffhq1024" in done.stderr) == (model == "ffhq1024") and done.stderr.count("\n") <= 1
+    refused = cli("sample", "-n", 1, "--model", "ffhq1024", "--no-stand-in")
+    assert refused.returncode == 4 and refused.stderr.count("\n") == 1

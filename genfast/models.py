@@ -1,0 +1,311 @@
+"""Loaded models: one class a family, one face."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from genfast import ddgan, masks, sundae
+from genfast.bundle import Bundle, ImageSize, TokenGrid
+from genfast.errors import UsageError
+from genfast.session import Session
+
+Pixels = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Watch = Callable[[npt.NDArray[Any]], None]
+
+RING = 0  # tokens around a hole that are drawn as well
+
+
+@dataclass(frozen=True)
+class Model(ABC):
+    """A sampler, ready to draw; `genfast.load` makes one.
+
+    A model of tokens takes options of sampling wherever it draws: the fields of genfast.sundae.Options, and `label`,
+    the name of a class; by default, classes take turns. Every method raises UsageError for an option that the model
+    does not take, for a value that makes no sense, and for a seed or index beyond 0 .. 2**63 - 1.
+    """
+
+    bundle: Bundle
+    name: str  # in the catalogue, else that of the bundle
+    steps: int  # unless an option says otherwise
+    image: ImageSize
+
+    def sample(self, n: int, *, seed: int = 0, start: int = 0, batch: int | None = None, **options: Any) -> Pixels:
+        """Draw images start .. start + n - 1 of a seed: uint8 [n, H, W, C].
+
+        Image i of a seed is the same image whatever n, start and batch. Raises UsageError for n < 1.
+
+        >>> genfast.load("fashion28").sample(8, seed=1).shape
+        (8, 28, 28, 1)
+        """
+        if n < 1:
+            raise UsageError(f"the number of images must be at least 1, not {n}")
+        return np.concatenate(list(self.batches(range(start, start + n), seed=seed, batch=batch, **options)))
+
+    def batches(
+        self, indices: Sequence[int], *, seed: int = 0, batch: int | None = None, **options: Any
+    ) -> Iterator[Pixels]:
+        """Draw the given images of a seed, `batch` at a time (by default as many as the bundle advises).
+
+        Yields uint8 [B, H, W, C]. Raises UsageError for batch < 1.
+        """
+        size = self.bundle.manifest.sampling.batch if batch is None else batch
+        if size < 1:
+            raise UsageError(f"the batch must be at least 1, not {size}")
+        _check_range(seed, indices)
+        self.label(0, **options)
+        chunks = (indices[start : start + size] for start in range(0, len(indices), size))
+        return (self._pixels(self._draw(list(chunk), seed, size, options)) for chunk in chunks)
+
+    def history(self, index: int, *, seed: int = 0, **options: Any) -> Iterator[Pixels]:
+        """How an image comes about: what it starts from, then the picture after each step, each uint8 [H, W, C].
+
+        The last is the image that `sample` draws.
+        """
+        _check_range(seed, [index])
+        self.label(0, **options)
+        states: list[npt.NDArray[Any]] = []
+        self._draw([index], seed, 1, options, states.append)
+        return (self._pixels(state)[0] for state in states)
+
+    @abstractmethod
+    def fill(
+        self,
+        picture: Pixels,
+        hole: Mask,
+        *,
+        index: int = 0,
+        seed: int = 0,
+        rank: bool = False,
+        watch: Callable[[Pixels], None] | None = None,
+        **options: Any,
+    ) -> tuple[Pixels, npt.NDArray[np.float32]]:
+        """What the hole [H, W] of a picture, uint8 [H, W, C] of the model's size, could hold: fill `index` of a seed.
+
+        Returns a picture, whose pixels outside the hole are near the given ones and no more, and, where `rank` asks
+        for it and the model can tell, the log-probabilities of what was drawn. `watch` is given the picture before and
+        after each step. Pictures are to be blank in the hole, since models of tokens see it when they encode.
+        genfast.inpaint does the rest. Options are those of drawing, without a class by default, and for a model of
+        tokens `rule`: whether "any" token that the hole touches is drawn, or those alone that lie in it with "all" of
+        their pixels; and `ring`: how many tokens around those. For the others `resample`: see genfast.ddgan.inpaint.
+        """
+
+    @abstractmethod
+    def label(self, index: int, **options: Any) -> str | None:
+        """The name of the class of an image, None where the model has no classes."""
+
+    @abstractmethod
+    def _draw(
+        self, indices: list[int], seed: int, size: int, options: dict[str, Any], watch: Watch | None = None
+    ) -> npt.NDArray[Any]:
+        """The final state [B, ...] of B images, at most `size`. `watch` is given it before and after each step."""
+
+    @abstractmethod
+    def _pixels(self, state: npt.NDArray[Any]) -> Pixels:
+        """What a state looks like: uint8 [B, H, W, C]."""
+
+
+@dataclass(frozen=True)
+class DiffusionModel(Model):
+    """A model of family ddgan or ddpm."""
+
+    session: Session
+    levels: tuple[int, ...]  # of the bundle's schedule, at t = 0 .. steps: a DDPM may leave some out
+
+    def label(self, index: int, **options: Any) -> None:
+        if options:
+            raise _stranger(self, sorted(options))
+
+    def fill(
+        self,
+        picture: Pixels,
+        hole: Mask,
+        *,
+        index: int = 0,
+        seed: int = 0,
+        rank: bool = False,
+        watch: Callable[[Pixels], None] | None = None,
+        resample: int = 1,
+        **options: Any,
+    ) -> tuple[Pixels, npt.NDArray[np.float32]]:
+        self.label(index, **options)
+        _check_range(seed, [index])
+        if not 1 <= resample <= 1000:
+            raise UsageError(f"resample must lie in 1 .. 1000, not {resample}")
+        manifest = self.bundle.manifest
+        assert manifest.schedule
+        alpha_bar = manifest.schedule.alpha_bar
+        filled = ddgan.inpaint(
+            self._step,
+            picture.transpose(2, 0, 1)[None].astype(np.float32) / 127.5 - 1,  # [1, C, H, W]
+            hole,
+            alpha_bar=[alpha_bar[level] for level in self.levels],
+            latent=manifest.latent,
+            seed=seed,
+            indices=[index],
+            resample=resample,
+            watch=None if watch is None else lambda pictures: watch(pictures[0]),
+        )
+        return filled[0], np.zeros(0, np.float32)
+
+    def _draw(
+        self, indices: list[int], seed: int, size: int, options: dict[str, Any], watch: Watch | None = None
+    ) -> Pixels:
+        # cuDNN tunes itself, and may round, anew for each batch size, so all batches get the same one. On the CPU
+        # constant weights are packed ahead and every image is computed alike in any batch.
+        padding = [indices[-1]] * (size - len(indices)) if self.session.device != "cpu" else []
+        images = ddgan.sample(
+            self._step,
+            steps=self.steps,
+            latent=self.bundle.manifest.latent,
+            shape=(self.image.channels, self.image.height, self.image.width),
+            seed=seed,
+            indices=indices + padding,
+            watch=watch,
+        )
+        return images[: len(indices)]
+
+    def _pixels(self, state: Pixels) -> Pixels:
+        return state
+
+    def _step(
+        self, x_t: ddgan.Floats, t: npt.NDArray[np.int64], z: ddgan.Floats | None, noise: ddgan.Floats
+    ) -> tuple[ddgan.Floats, ddgan.Floats]:
+        levels = np.array(self.levels)
+        # The network of a DDGAN was trained for its levels; that of a DDPM is told which one comes next.
+        more = {"s": levels[t - 1]} if z is None else {"z": z}
+        outputs = self.session.run(x_t=x_t, t=levels[t], noise=noise, **more)
+        return outputs["x_prev"], outputs["x_0"]
+
+
+@dataclass(frozen=True)
+class TokenModel(Model):
+    """A model of family vq-sundae."""
+
+    tokens: TokenGrid
+    options: sundae.Options  # by default
+    predict: Session
+    draw: Session
+    decode: Session
+    encode: Callable[[], Session]  # loaded when first called, since drawing does without
+
+    def label(self, index: int, label: str | None = None, **options: Any) -> str | None:
+        self._options(options)
+        classes = self.bundle.manifest.classes
+        if label is None:
+            return classes[index % len(classes)] if classes else None
+        if label not in classes:
+            raise UsageError(f"{self.name} has no class {label!r}; it has: {', '.join(classes) or 'none'}")
+        return label
+
+    def _options(self, given: dict[str, Any]) -> sundae.Options:
+        if strangers := sorted(given.keys() - {field.name for field in fields(sundae.Options)}):
+            raise _stranger(self, strangers)
+        options = replace(self.options, **given)
+        if idle := sorted(_IDLE[options.order] & given.keys()):
+            raise UsageError(f"order {options.order} takes no {_listed(idle)}")
+        if {"share", "share_end"} & given.keys() and "all_below" not in given:
+            return replace(options, all_below=0)  # a share that is asked for holds at any number of steps
+        return options
+
+    def _draw(
+        self, indices: list[int], seed: int, size: int, options: dict[str, Any], watch: Watch | None = None
+    ) -> sundae.Tokens:
+        classes = self.bundle.manifest.classes
+        labels = [classes.index(name) for i in indices if (name := self.label(i, **options))]
+        return sundae.sample(
+            self._predict,
+            self._choose,
+            options=self._options({name: value for name, value in options.items() if name != "label"}),
+            length=self.tokens.height * self.tokens.width,
+            vocabulary=self.tokens.vocabulary,
+            labels=np.array(labels or [0] * len(indices), np.int64),
+            unlabelled=len(classes),
+            seed=seed,
+            indices=indices,
+            watch=watch,
+        )
+
+    def fill(
+        self,
+        picture: Pixels,
+        hole: Mask,
+        *,
+        index: int = 0,
+        seed: int = 0,
+        rank: bool = False,
+        watch: Callable[[Pixels], None] | None = None,
+        label: str | None = None,
+        rule: str = "any",
+        ring: int = RING,
+        **options: Any,
+    ) -> tuple[Pixels, npt.NDArray[np.float32]]:
+        self.label(index, label, **options)
+        _check_range(seed, [index])
+        chosen, classes = self._options(options), self.bundle.manifest.classes
+        if label is None:
+            chosen = replace(chosen, guidance=1.0)  # there is nothing to guide towards
+        labels = np.array([classes.index(label) if label else len(classes)], np.int64)
+        free = masks.tokens(hole, (self.tokens.height, self.tokens.width), rule, ring).reshape(1, -1)  # [1, N]
+        common: dict[str, Any] = dict(vocabulary=self.tokens.vocabulary, labels=labels, seed=seed)
+        tokens = sundae.sample(
+            self._predict,
+            self._choose,
+            options=chosen,
+            length=free.size,
+            unlabelled=len(classes),
+            indices=[index],
+            fixed=(~free, self.encode().run(image=picture[None])["tokens"]),
+            watch=None if watch is None else lambda tokens: watch(self._pixels(tokens)[0]),
+            **common,
+        )
+        logs = np.zeros(0, np.float32)
+        if rank:
+            logs = sundae.likelihood(self._predict, self._choose, tokens, free, **common)[free]
+        return self._pixels(tokens)[0], logs
+
+    def _pixels(self, state: sundae.Tokens) -> Pixels:
+        return _one_by_one(self.decode, tokens=state)["image"]  # a batch of megapixels would take gigabytes
+
+    def _predict(self, tokens: sundae.Tokens, label: sundae.Tokens) -> sundae.Floats:
+        return _run(self.predict, tokens=tokens, label=label)["hidden"]
+
+    def _choose(
+        self, hidden: sundae.Floats, tokens: sundae.Tokens, temperature: sundae.Floats, uniform: sundae.Floats
+    ) -> tuple[sundae.Tokens, sundae.Floats]:
+        outputs = _run(self.draw, hidden=hidden, tokens=tokens, temperature=temperature, uniform=uniform)
+        return outputs["drawn"], outputs["probability"]
+
+
+# Options that change nothing, by order.
+_IDLE = {"confidence": {"share", "share_end", "all_below"}, "random": {"choice_temperature"}}
+
+
+def _run(session: Session, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    # On the CPU one image fills all cores. And int8 graphs, which take the range of their activations from the whole
+    # batch, would let the images of a batch depend on each other.
+    return _one_by_one(session, **inputs) if session.device == "cpu" else session.run(**inputs)
+
+
+def _one_by_one(session: Session, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    size = len(next(iter(inputs.values())))
+    rows = [session.run(**{name: value[i : i + 1] for name, value in inputs.items()}) for i in range(size)]
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def _stranger(model: Model, options: list[str]) -> UsageError:
+    return UsageError(f"{model.name} is of family {model.bundle.manifest.family}, which takes no {_listed(options)}")
+
+
+def _listed(options: list[str]) -> str:
+    """Names of options as the command line has them."""
+    return ", ".join("class" if name == "label" else name.replace("_", "-") for name in options)
+
+
+def _check_range(seed: int, indices: Sequence[int]) -> None:
+    if not all(0 <= x < 2**63 for x in (seed, min(indices, default=0), max(indices, default=0))):
+        raise UsageError("the seed and the indices of images must lie in 0 .. 2**63 - 1")

@@ -1,0 +1,206 @@
+"""Sampling from a step-unrolled denoising autoencoder over image tokens (McKinney and Willcocks 2022, section 3.5).
+
+From random tokens on, every step predicts all tokens from all tokens and draws some of them anew.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from genfast.errors import UsageError
+from genfast.noise import Purpose, uniform
+
+Tokens = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+Order = Literal["confidence", "random"]
+
+
+class Predict(Protocol):
+    """The network but for its output layer, for B images of N tokens.
+
+    tokens [B, N] i64, label [B] i64 -> hidden [B, N, D] f32, in which the logits are linear.
+    """
+
+    def __call__(self, tokens: Tokens, label: Tokens, /) -> Floats: ...
+
+
+class Draw(Protocol):
+    """The output layer, and one token drawn from each distribution by its inverse CDF.
+
+    hidden [B, N, D] f32, tokens [B, N] i64 that `hidden` was predicted from, temperature [B] f32,
+    uniform [B, N] f32 in [0, 1) -> drawn [B, N] i64, and the probability of each at temperature 1 [B, N] f32.
+    The last of D is added to the logit of the token of `tokens`: the bonus for keeping it.
+    """
+
+    def __call__(
+        self, hidden: Floats, tokens: Tokens, temperature: Floats, uniform: Floats, /
+    ) -> tuple[Tokens, Floats]: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to sample. Raises UsageError where a value makes no sense.
+
+    Temperature and share go linearly from their value at the first step to that at the last.
+    """
+
+    steps: int = 16
+    order: Order = "confidence"  # "random" is that of the paper
+    temperature: float = 1.0
+    temperature_end: float = 0.7
+    share: float = 0.5  # of the tokens, redrawn in a step of order "random"
+    share_end: float = 0.5
+    all_below: int = 20  # steps: in so few, order "random" redraws all tokens at each
+    min_steps: int = 10  # before an image may be finished early
+    guidance: float = 1.0  # 1 is none: classifier-free guidance (Ho and Salimans 2022) away from no class
+    choice_temperature: float = 0.0  # of order "confidence": noise in the choice of what is kept, fading out
+
+    def __post_init__(self) -> None:
+        if self.order not in get_args(Order):
+            raise UsageError(f"order must be one of {', '.join(get_args(Order))}, not {self.order}")
+        bounds: dict[str, tuple[float, float]] = {
+            "steps": (1, 1000),
+            "temperature": (0.01, 100),
+            "temperature_end": (0.01, 100),
+            "share": (0.001, 1),
+            "share_end": (0.001, 1),
+            "all_below": (0, math.inf),
+            "min_steps": (0, math.inf),
+            "guidance": (0, 100),
+            "choice_temperature": (0, 100),
+        }
+        for name, (low, high) in bounds.items():
+            value = getattr(self, name)
+            if not low <= value <= high:  # false for NaN
+                raise UsageError(f"{name.replace('_', '-')} must lie in {low} .. {high}, not {value}")
+
+
+def sample(
+    predict: Predict,
+    draw: Draw,
+    *,
+    options: Options,
+    length: int,
+    vocabulary: int,
+    labels: Tokens,
+    unlabelled: int,
+    seed: int,
+    indices: Sequence[int],
+    fixed: tuple[Mask, Tokens] | None = None,
+    watch: Callable[[Tokens], None] | None = None,
+) -> Tokens:
+    """Draw the tokens [B, N] i64 of the images `indices` of `seed`.
+
+    `length` is N, `vocabulary` the number of tokens to choose from, `labels` [B] the class of each image, `unlabelled`
+    the label of no class. Where the mask of `fixed` [B, N] is true, the tokens of `fixed` [B, N] stay.
+    `watch` is given the tokens [B, N] before the first step and after each; it may keep them.
+
+    Order "random": a random share of the tokens is redrawn at each step. Order "confidence": all are, and the next step
+    sees only the surest of them among random tokens, more at each step (a cosine: Chang et al. 2022, MaskGIT).
+    An image is finished, and leaves the batch, when as many draws in a row as it has tokens to draw changed nothing.
+    """
+    tokens = _random_tokens(vocabulary, seed, indices, 0, length)  # z_0
+    free = np.ones_like(tokens, bool)
+    if fixed is not None:
+        free = ~fixed[0]
+        tokens = np.where(free, tokens, fixed[1])
+    if watch:
+        watch(tokens.copy())
+    seen = tokens.copy()  # by the network at the next step
+    calm = np.zeros(len(tokens), np.int64)  # draws since a token changed
+    rows = np.flatnonzero(free.any(1))  # images that are not finished
+    temperatures = np.linspace(options.temperature, options.temperature_end, options.steps, dtype=np.float32)
+    shares = np.linspace(options.share, options.share_end, options.steps)
+    if options.steps < options.all_below:
+        shares[:] = 1
+
+    for step, (temperature, share) in enumerate(zip(temperatures, shares, strict=True), 1):
+        if not rows.size:
+            break
+        address = seed, [indices[row] for row in rows.tolist()], step
+        inputs, may_change, before = seen[rows], free[rows], tokens[rows]
+        hidden = predict(inputs, labels[rows])  # [B, N, D]
+        if options.guidance != 1:
+            unguided = predict(inputs, np.full(len(rows), unlabelled, np.int64))
+            hidden = unguided + options.guidance * (hidden - unguided)
+        u = uniform(*address, Purpose.CATEGORY, (length,))
+        drawn, probability = draw(hidden, inputs, np.full(len(rows), temperature), u)
+
+        if options.order == "random":
+            chance = uniform(*address, Purpose.UPDATE, (length,))
+            update = _largest(chance, may_change, share)
+            seen[rows] = tokens[rows] = after = np.where(update, drawn, before)
+        else:
+            update = may_change
+            tokens[rows] = after = np.where(update, drawn, before)
+            done = step / options.steps
+            chance = uniform(*address, Purpose.CHOICE, (length,))
+            gumbel = -np.log(-np.log(np.maximum(chance, 1e-30)))
+            sureness = np.log(np.maximum(probability, 1e-30)) + options.choice_temperature * (1 - done) * gumbel
+            kept = ~may_change | _largest(sureness, may_change, 1 - math.cos(math.pi / 2 * done))
+            seen[rows] = np.where(kept, after, _random_tokens(vocabulary, *address, length))
+        if watch:
+            watch(tokens.copy())
+
+        changed = (after != before).any(1)
+        calm[rows] = np.where(changed, 0, calm[rows] + update.sum(1))
+        if step >= options.min_steps:
+            rows = rows[calm[rows] < may_change.sum(1)]
+    return tokens
+
+
+_BONUS = 10.0  # nats: the odds of one token are read in float32, which both 1 and exp(-10) fit
+
+
+def likelihood(
+    predict: Predict,
+    draw: Draw,
+    tokens: Tokens,
+    free: Mask,
+    *,
+    vocabulary: int,
+    labels: Tokens,
+    seed: int,
+) -> Floats:
+    """Log-probabilities f32 [B, N], in nats, of the `free` tokens given the others; 0 where a token is not free.
+
+    A random half of the free tokens is judged at a time, with random tokens in its place: the same for all images, so
+    that they are judged alike. Probabilities below exp(-10) of that of the likeliest token are given as about that.
+    """
+    count, length = tokens.shape
+    noise = _random_tokens(vocabulary, seed, [0], 0, length)
+    first = uniform(seed, [0], 0, Purpose.HALVES, (length,)) < 0.5
+    result = np.zeros((count, length), np.float32)
+    for half in free & first, free & ~first:
+        hidden = predict(np.where(half, noise, tokens), labels).copy()  # [B, N, D]
+        # `draw` tells the probability of what it draws. A bonus for the token in question has it drawn at the lowest
+        # of temperatures, unless another is that much likelier, and multiplies its odds by a known factor.
+        hidden[..., -1] = _BONUS
+        coldest, middle = np.full(count, 0.01, np.float32), np.full((count, length), 0.5, np.float32)
+        drawn, probability = draw(hidden, tokens, coldest, middle)
+        with np.errstate(divide="ignore"):
+            odds = np.log(probability) - np.log1p(-np.minimum(probability, 1)) - _BONUS
+            judged = np.where(drawn == tokens, -np.logaddexp(0, -odds), np.log(probability) - _BONUS)
+        result[half] = judged[half]
+    return result
+
+
+def _random_tokens(vocabulary: int, seed: int, indices: Sequence[int], step: int, length: int) -> Tokens:
+    """Uniform over the vocabulary: i64 [B, length]."""
+    u = uniform(seed, indices, step, Purpose.TOKENS, (length,))
+    return np.multiply(u, vocabulary, dtype=np.float64).astype(np.int64)  # in float32 it could round up to `vocabulary`
+
+
+def _largest(scores: npt.NDArray[np.floating], among: Mask, share: float) -> Mask:
+    """Where the largest scores of each row lie: a share, rounded up, of those `among` which to choose, all [B, N]."""
+    order = np.argsort(np.where(among, -scores, np.inf), axis=1, kind="stable")
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], axis=1)
+    largest: Mask = ranks < np.ceil(among.sum(1, keepdims=True) * share - 1e-6)  # 40 * 0.3 is a little above 12
+    return largest
