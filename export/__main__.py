@@ -11,6 +11,7 @@ from genfast.errors import GenfastError
 app = typer.Typer(help="Turn checkpoints into bundles.", no_args_is_help=True, pretty_exceptions_enable=False)
 
 Out = Annotated[Path, typer.Argument(help="Folder of the bundle; it must not exist.")]
+Half = Annotated[bool, typer.Option("--half", help="Round weights to half precision, for half the size.")]
 
 
 @app.command()
@@ -19,11 +20,41 @@ def ddgan(
     out: Out,
     samples: Annotated[int, typer.Option(min=0, help="Images to draw for the FID in the card; 0 for none.")] = 10_000,
     notes: Annotated[str, typer.Option(help="What the card is to say of the training beside the recipe.")] = "",
+    half: Half = False,
 ) -> None:
     """Export a denoising diffusion GAN: its averaged weights as one graph of a reverse step."""
     from export.ddgan import ddgan
 
-    ddgan(checkpoint, out, samples, notes)
+    ddgan(checkpoint, out, samples, notes, half)
+
+
+@app.command()
+def ddpm(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint.")],
+    out: Out,
+    notes: Annotated[str, typer.Option(help="What the card is to say of the training beside the recipe.")] = "",
+    half: Half = False,
+) -> None:
+    """Export a DDPM: its averaged weights as one graph of a reverse step, for any number of steps up to 1000."""
+    from export.ddgan import ddpm
+
+    ddpm(checkpoint, out, notes, half)
+
+
+@app.command()
+def study(
+    recipe: Annotated[Path, typer.Argument(help="training/recipes/study.toml, or another study.")],
+    points: Annotated[list[str] | None, typer.Argument(help="Measure these alone, by name, and time none.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where its runs lie, and fashion-features.")] = Path("runs"),
+    bundles: Annotated[Path, typer.Option(help="Folder of the bundles.")] = Path("assets/bundles"),
+    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("assets/study"),
+    samples: Annotated[int, typer.Option(min=2, help="Images to draw for each point.")] = 10_000,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads on the CPU; by default one a core.")] = None,
+) -> None:
+    """Export and measure every trained point of a study that has no bundle or no result yet, and time all."""
+    from export.study import study
+
+    study(recipe, points or (), runs, bundles, results, samples, threads)
 
 
 @app.command()
@@ -36,6 +67,19 @@ def features(
     from export.features import features
 
     features(name, out, checkpoint)
+
+
+@app.command()
+def sundae(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint of the prior.")],
+    out: Out,
+    vqgan: Annotated[Path, typer.Option(help="Folder of a checkpoint of the VQ-GAN whose tokens it draws.")],
+    notes: Annotated[str, typer.Option(help="What the card is to say of the training beside the recipes.")] = "",
+) -> None:
+    """Export a prior and its VQ-GAN: from tokens drawn at random to pictures."""
+    from export.sundae import sundae
+
+    sundae(checkpoint, out, vqgan, notes)
 
 
 if __name__ == "__main__":

@@ -1,77 +1,141 @@
-"""Denoising diffusion GANs as bundles: the averaged generator as one graph of a whole reverse step."""
+"""Diffusion models as bundles: the averaged network as one graph of a whole reverse step."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import genfast
 from export.folder import new
-from export.graph import TOLERANCE, export, parity
-from export.provenance import commit
+from export.graph import TOLERANCE, MakeInputs, export, parity, store_half
+from export.provenance import report, trained
 from genfast import bundle
 from genfast.bundle import Figure
-from genfast.errors import UsageError
 from genfast.metrics.evaluate import evaluate, judges
-from training import recipe as recipes
-from training.diffusion import ReverseStep
+from training.diffusion import ReverseStep, vp_alpha_bar
 from training.loop import load_average
-from training.nets.unet import UNet
+from training.nets.unet import UNet, UNetConfig
+
+LEVELS = 1000  # of a DDPM; it may step over any of them
 
 
-def ddgan(checkpoint: Path, out: Path, samples: int = 10_000, notes: str = "") -> None:
+class StridedStep(nn.Module):
+    """The reverse step of a DDPM from one level to any lower one, so that one graph serves every number of steps."""
+
+    def __init__(self, network: nn.Module, alpha_bar: list[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("alpha_bar", torch.tensor(alpha_bar, dtype=torch.float64), persistent=False)
+
+    def forward(self, x_t: Tensor, t: Tensor, s: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Step x_t (B, C, H, W) at t (B,) in 1..T to x_s at s (B,) in 0..t-1, and x_0, both (B, C, H, W).
+
+        Draws x_s ~ q(x_s | x_t, x_0) as ReverseStep draws x_{t-1}; in float64, where near levels differ by little.
+        """
+        here, there = self.alpha_bar[t], self.alpha_bar[s]
+        alpha, left = here / there, (1 - there) / (1 - here)
+        x_0 = self.network(x_t, torch.log(here / (1 - here)).float(), None).clamp(-1, 1)
+        scales = there.sqrt() * (1 - alpha) / (1 - here), alpha.sqrt() * left, ((1 - alpha) * left).sqrt()
+        c_0, c_t, sigma = (scale.float()[:, None, None, None] for scale in scales)
+        return c_0 * x_0 + c_t * x_t + sigma * noise, x_0
+
+
+def ddgan(checkpoint: Path, out: Path, samples: int = 10_000, notes: str = "", half: bool = False) -> None:
     """Write a checkpoint's averaged generator to the new folder `out` as a bundle.
 
     The FID of so many `samples` goes into its manifest (with 0 samples, none does), and so do `notes` on the training.
+    `half` rounds the weights to half precision, and the file with them; arithmetic stays float32.
 
     Raises:
         UsageError: `checkpoint` is none of a DDGAN, or `out` exists.
         ValueError: the graph does not compute what the network computes.
     """
-    if not all((checkpoint / name).is_file() for name in ("recipe.json", "model.safetensors")):
-        raise UsageError(f"{checkpoint} is no checkpoint: it lacks recipe.json or model.safetensors")
-    trained = json.loads((checkpoint / "recipe.json").read_text())
-    recipe = recipes.validate(trained["recipe"])
-    if recipe.family != "ddgan":
-        raise UsageError(f"{checkpoint} is of family {recipe.family}, not ddgan")
-    unet = recipe.unet
+    recipe, provenance = trained(checkpoint, "ddgan")
     schedule = recipe.schedule.build()
-    module = ReverseStep(load_average(checkpoint, UNet(unet)), schedule)
 
     def make_inputs(batch: int) -> dict[str, Tensor]:
-        x_t, noise = torch.randn(2, batch, unet.channels, unet.size, unet.size)
+        x_t, noise = noises(recipe.unet, batch)
         t = torch.randint(1, schedule.steps + 1, (batch,))
-        return {"x_t": x_t, "t": t, "z": torch.randn(batch, unet.latent), "noise": noise}
+        return {"x_t": x_t, "t": t, "z": torch.randn(batch, recipe.unet.latent), "noise": noise}
 
+    fields = {
+        "name": recipe.name,
+        "family": "ddgan",
+        "summary": f"Fashion-MNIST garments, {recipe.unet.size}x{recipe.unet.size}, in {schedule.steps} steps",
+        "schedule": {"alpha_bar": schedule.alpha_bar.tolist()},
+        "latent": recipe.unet.latent,
+    }
+    module = ReverseStep(network(checkpoint, recipe.unet, half), schedule)
+    notes = f"Loss: {recipe.loss}. The weights are the exponential moving average. {notes}".strip()
+    _write(out, module, make_inputs, recipe.unet, half, samples, fields, {**provenance, "notes": notes})
+
+
+def ddpm(checkpoint: Path, out: Path, notes: str = "", half: bool = False) -> None:
+    """Write a DDPM's averaged network likewise: one graph for 1 to 1000 steps, strides over its 1000 levels.
+
+    The graph takes the level `s` that a step leads to, and has no z. Its levels are those of the paper's VP schedule,
+    and every T of them that are evenly spaced are that of T steps. Raises as `ddgan` does.
+    """
+    recipe, provenance = trained(checkpoint, "ddpm")
+    alpha_bar = vp_alpha_bar(LEVELS, recipe.schedule.beta_min, recipe.schedule.beta_max)
+
+    def make_inputs(batch: int) -> dict[str, Tensor]:
+        x_t, noise = noises(recipe.unet, batch)
+        t = torch.randint(1, LEVELS + 1, (batch,))
+        return {"x_t": x_t, "t": t, "s": (torch.rand(batch) * t).long(), "noise": noise}
+
+    fields = {
+        "name": recipe.name,
+        "family": "ddpm",
+        "summary": f"Fashion-MNIST garments, {recipe.unet.size}x{recipe.unet.size}, in 1 to {LEVELS} steps",
+        "schedule": {"alpha_bar": alpha_bar},
+    }
+    module = StridedStep(network(checkpoint, recipe.unet, half), alpha_bar)
+    notes = f"Not retrained for a number of steps: fewer than {LEVELS} are strides. {notes}".strip()
+    _write(out, module, make_inputs, recipe.unet, half, 0, fields, {**provenance, "notes": notes})
+
+
+@torch.no_grad()
+def network(checkpoint: Path, unet: UNetConfig, half: bool) -> nn.Module:
+    """A checkpoint's averaged U-Net; `half` rounds its weights, but not the frequencies of its levels."""
+    loaded = load_average(checkpoint, UNet(unet))
+    for parameter in loaded.parameters() if half else ():
+        parameter.copy_(parameter.half())
+    return loaded
+
+
+def noises(unet: UNetConfig, batch: int) -> tuple[Tensor, Tensor]:
+    """Two batches of standard normal images (B, C, H, W)."""
+    return tuple(torch.randn(2, batch, unet.channels, unet.size, unet.size))
+
+
+def _write(
+    out: Path,
+    module: nn.Module,
+    make_inputs: MakeInputs,
+    unet: UNetConfig,
+    half: bool,
+    samples: int,
+    fields: dict[str, Any],
+    provenance: dict[str, Any],
+) -> None:
     with new(out) as folder:
         path = folder / "step.onnx"
         export(module, make_inputs(2), path, ["x_prev", "x_0"])
-        fields = {
-            "name": recipe.name,
-            "family": "ddgan",
-            "summary": f"Fashion-MNIST garments, {unet.size}x{unet.size}, in {schedule.steps} steps",
+        if half:
+            store_half(path)
+        fields |= {
             "licence": "Apache-2.0",
             "image": {"height": unet.size, "width": unet.size, "channels": unet.channels},
-            "schedule": {"alpha_bar": schedule.alpha_bar.tolist()},
-            "latent": unet.latent,
             "graphs": {"step": [{"path": path.name, "precision": "fp32", "providers": ["cpu", "cuda"]}]},
             "parity": {"tolerance": TOLERANCE, "max_abs_difference": parity(module, path, make_inputs)},
-            "provenance": {
-                "recipe": recipe.name,
-                "dataset": "fashion-mnist",
-                "dataset_licence": "MIT",
-                "images_seen": trained["images"],
-                "hours": round(trained["hours"], 2),
-                "commit": commit(),
-                "notes": f"Loss: {recipe.loss}. The weights are the exponential moving average. {notes}".strip(),
-            },
+            "provenance": {**provenance, "dataset": "fashion-mnist", "dataset_licence": "MIT"},
         }
-        print(f"{out}: parity {bundle.write(folder, **fields).manifest.parity}")
+        manifest = bundle.write(folder, **fields).manifest
         if samples:
             batches = genfast.load(str(folder)).batches(range(samples))
             scores = evaluate(batches, judges("fashion-mnist-test"))
             figures = [Figure(name=f"FID, {s.features}", value=s.fid, protocol=s.protocol) for s in scores]
-            bundle.write(folder, **fields, figures=figures)
-            for figure in figures:
-                print(f"{figure.name} {figure.value:.4f} ({figure.protocol})")
+            manifest = bundle.write(folder, **fields, figures=figures).manifest
+    report(out, manifest)

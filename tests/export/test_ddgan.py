@@ -1,4 +1,4 @@
-"""A small generator, exported on the real command line: the bundle draws what training draws."""
+"""Small networks, exported on the real command line: the bundle draws what training draws."""
 
 import json
 import shutil
@@ -14,9 +14,10 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 import genfast
-from export.ddgan import ddgan
+from export.ddgan import StridedStep, ddgan, ddpm
 from genfast import bundle
 from genfast.errors import UsageError
+from training.diffusion import ReverseStep, Schedule, ScheduleConfig, vp_alpha_bar
 from training.families import FAMILIES
 from training.loop import Checkpoints, load_average
 from training.nets.unet import UNet
@@ -142,3 +143,56 @@ def test_a_checkpoint_without_weights_is_refused(checkpoint: Path, tmp_path: Pat
     shutil.copy(checkpoint / "recipe.json", tmp_path)
     with pytest.raises(UsageError):
         ddgan(tmp_path, tmp_path / "out")
+
+
+def test_half_the_size_draws_nearly_the_same(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
+    ddgan(checkpoint, tmp_path / "half", samples=0, half=True)
+    whole, half = (path / "step.onnx" for path in (exported, tmp_path / "half"))
+    assert half.stat().st_size < 0.75 * whole.stat().st_size  # what does not shrink is the graph itself
+    one, other = (genfast.load(str(path.parent), device="cpu").sample(20).astype(int) for path in (whole, half))
+    assert 0 < np.abs(one - other).max() and np.abs(one - other).mean() < 1
+
+
+@pytest.mark.parametrize("steps", [1, 10, 200, 1000])
+def test_strides_are_the_steps_of_a_schedule(steps: int) -> None:
+    """From every level to the next: the posterior is that of a schedule of so many steps."""
+    levels = vp_alpha_bar(1000)[:: 1000 // steps]
+
+    def network(x_t, log_snr, z):  # that of nothing but its inputs
+        return torch.sin(3 * x_t + log_snr[:, None, None, None])
+
+    strided, plain = StridedStep(network, vp_alpha_bar(1000)), ReverseStep(network, Schedule(levels))
+    t = torch.arange(1, steps + 1)
+    x_t, noise = torch.randn(2, steps, 1, 4, 4)
+    one = strided(x_t, t * (1000 // steps), (t - 1) * (1000 // steps), noise)
+    torch.testing.assert_close(one, plain(x_t, t, None, noise), rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A DDPM's checkpoint and its bundle, made on the command line."""
+    checkpoint = save_checkpoint(tmp_path_factory.mktemp("run"), "ddpm", latent=0)
+    out = tmp_path_factory.mktemp("bundles") / "ddpm"
+    command = [sys.executable, "-m", "export", "ddpm", str(checkpoint), str(out), "--notes", "Tiny."]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith(f"{out}: parity ")
+    return checkpoint, out
+
+
+def test_a_ddpm_draws_what_training_draws(baseline: tuple[Path, Path]) -> None:
+    checkpoint, out = baseline
+    recipe = validate(json.loads((checkpoint / "recipe.json").read_text())["recipe"])
+    network = load_average(checkpoint, UNet(recipe.unet)).eval()
+    manifest = bundle.load(out).manifest
+    assert (manifest.family, manifest.steps, manifest.latent) == ("ddpm", 1000, None)
+    assert manifest.schedule.alpha_bar == tuple(vp_alpha_bar(1000)) and manifest.provenance.notes.endswith(" Tiny.")
+    for steps in 4, 50:
+        schedule = ScheduleConfig(steps=steps).build()
+        trained = sample(network, schedule, 5, Fabric(accelerator="cpu", devices=1))
+        used = genfast.load(str(out), steps=steps, device="cpu").sample(5)
+        assert used.std(axis=0).mean() > 10 and np.abs(used.astype(int) - trained).max() <= 1
+
+
+def test_a_ddgan_is_no_ddpm(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is of family ddgan, not ddpm"):
+        ddpm(checkpoint, tmp_path / "out")

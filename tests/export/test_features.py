@@ -45,9 +45,8 @@ def published() -> EfficientNet:
 def test_fashion_is_the_classifier_and_what_it_sees(tmp_path: Path) -> None:
     torch.manual_seed(0)
     classifier = Tiny()
-    trained = {"recipe": {"name": "tiny"}, "images": 5, "hours": 0.123}
-    fashion(classifier, trained, tmp_path / "fashion")
-    written = bundle.load(tmp_path / "fashion")
+    fashion(classifier, {"recipe": "tiny", "images_seen": 5, "hours": 0.12, "commit": ""}, tmp_path)
+    written = bundle.load(tmp_path)
     manifest = written.manifest
     assert (manifest.name, manifest.feature_dim, manifest.provenance.images_seen) == ("fashion", 6, 5)
     assert max(manifest.parity.max_abs_difference.values()) <= manifest.parity.tolerance
@@ -123,13 +122,15 @@ def test_noise_is_a_tenth_of_the_range_and_the_same_each_time() -> None:
     [
         (["nonsense", "new"], "name efficientnet-lite0, or fashion"),
         (["fashion", "new"], "--checkpoint"),
+        (["fashion", "new", "--checkpoint", "nowhere"], "nowhere is no checkpoint"),
         (["efficientnet-lite0", "old"], "old exists"),
+        (["fashion", "old", "--checkpoint", "nowhere"], "old exists"),  # before anything is measured
     ],
 )
 def test_bad_usage_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
     (tmp_path / "old").mkdir()
-    name, out = arguments
-    command = [sys.executable, "-m", "export", "features", name, str(tmp_path / out)]
+    name, out, *options = arguments
+    command = [sys.executable, "-m", "export", "features", name, str(tmp_path / out), *options]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("export: error: ") and message in done.stderr

@@ -1,13 +1,14 @@
-"""export/graph.py: every batch size, parity that can fail, and half storage that changes no bit."""
+"""export/graph.py: every batch size, parity that can fail, and storage that changes no bit."""
 
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
 
-from export.graph import export, parity, store_half
+from export.graph import PAGE, Rounded, export, parity, share_unequal, share_weights, store_half
 from genfast.session import Session
 
 
@@ -89,3 +90,66 @@ def test_half_storage_keeps_what_half_cannot_hold(tmp_path: Path) -> None:
     export(module, make_inputs(2), path, ["y"])
     store_half(path)
     assert max(parity(module, path, make_inputs).values()) < 1e-5
+
+
+class Lookup(nn.Module):
+    """Rows of a table by number, through a matrix."""
+
+    def __init__(self, table: Tensor, width: int) -> None:
+        super().__init__()
+        self.table, self.out = nn.Parameter(table), nn.Linear(table.shape[2], width)
+
+    def forward(self, row: Tensor) -> Tensor:
+        return self.out(nn.functional.embedding(row, self.table.flatten(0, 1)))
+
+
+def rows(batch: int) -> dict[str, Tensor]:
+    return {"row": torch.randint(4096, (batch, 5))}
+
+
+def test_codes_in_eight_bits_change_no_bit_once_they_are_rounded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    table = torch.randn(2, 2048, 32) * torch.linspace(0.1, 10, 32)
+    codes = Rounded.of(table.numpy())
+    assert np.abs(codes.values - table.numpy()).max(axis=(0, 1)) == pytest.approx(codes.scale / 2, rel=0.01)
+    module, path = Lookup(torch.from_numpy(codes.values), 8), tmp_path / "net.onnx"
+    export(module, rows(2), path, ["y"])
+    before = Session(path, device="cpu").run(row=(row := rows(7)["row"].numpy()))
+    store_half(path, codes)
+    assert path.stat().st_size < 4096 * 32 * 1.1
+    np.testing.assert_array_equal(Session(path, device="cpu").run(row=row)["y"], before["y"])
+
+
+def test_of_a_table_in_half_storage_only_what_is_looked_up_is_cast(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, path = Lookup(torch.randn(2, 2048, 32), 8).half().float(), tmp_path / "net.onnx"
+    export(module, rows(2), path, ["y"])
+    store_half(path)
+    graph = onnx.load(path).graph
+    assert path.stat().st_size < 2 * 4096 * 32 * 1.1
+    (cast,) = (node for node in graph.node if node.op_type == "Cast" and node.output[0] == "embedding")
+    (gather,) = (node for node in graph.node if node.op_type == "Gather")
+    assert list(cast.input) == list(gather.output)
+    assert max(parity(module, path, rows).values()) < 1e-6
+
+
+@pytest.mark.parametrize("largest", [10**9, 2**17])
+def test_graphs_share_equal_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: int) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr("export.graph.LARGEST", largest)
+    table = torch.randn(2, 2048, 16)  # 256 KiB
+    modules = {tmp_path / f"{width}.onnx": Lookup(table, width) for width in (8, 2048)}  # the second: 136 KiB more
+    for path, module in modules.items():
+        export(module, rows(2), path, ["y"])
+    share_weights(list(modules))
+    files = {file.name: file.stat().st_size for file in tmp_path.glob("*.bin")}
+    assert sum(files.values()) == 2**18 + 2**17 + 2**13 and all(size % PAGE == 0 for size in files.values())
+    assert len(files) == (2 if largest == 10**9 else 3)
+    for path, module in modules.items():
+        assert path.stat().st_size < 2**15
+        assert max(parity(module, path, rows).values()) < 1e-6
+
+
+def test_the_share_of_tokens_that_differ() -> None:
+    one = np.arange(10)
+    assert share_unequal([one, one], [one, np.where(one < 3, 0, one)]) == 0.2

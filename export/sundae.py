@@ -1,0 +1,253 @@
+"""A prior and its VQ-GAN as one bundle: pictures to tokens and back, what tokens should be, and their draw."""
+
+import copy
+import statistics
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from export.draw import draw
+from export.folder import new
+from export.graph import TOLERANCE, Arrays, Rounded, export, parity, share_weights, store_half
+from export.int8 import FLOAT32, INT8, quantise, round_linear, store_int8
+from export.provenance import report, trained
+from export.vqgan import vqgan as export_vqgan
+from genfast import bundle
+from genfast import sundae as sampler
+from genfast.bundle import Figure
+from genfast.errors import UsageError
+from genfast.session import Session
+from training.data import class_names
+from training.data.avatars import credits
+from training.loop import load_average
+from training.nets.hourglass import Hourglass
+from training.nets.vqgan import FACTOR, VQGAN
+
+SAMPLING = sampler.Options(temperature_end=0.8, choice_temperature=5.0)
+DIVERGENCE = 0.01  # nats a token that arithmetic in int8 may cost
+
+PARITY = {
+    "encode": "largest share of tokens that differ from PyTorch, batches of 1, 2, 7",
+    "decode": "largest difference from PyTorch in levels of 255, batches of 1, 2, 7",
+    "draw": "largest difference of a probability from PyTorch, batches of 1, 2, 7",
+}
+
+
+class Predict(nn.Module):
+    """Tokens (B, N) and labels (B,) to what their logits are made of (B, N, W + 1)."""
+
+    def __init__(self, network: Hourglass) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tensor, label: Tensor) -> Tensor:
+        return self.network.predict(tokens, label)
+
+
+class Frozen(Hourglass):
+    """A prior whose keys (R * R, V, W) are given, rather than computed from its codes."""
+
+    def __init__(self, network: Hourglass, keys: Tensor) -> None:
+        super().__init__(network.config)
+        self.load_state_dict(network.state_dict())
+        self.keys = keys
+
+    def table(self) -> Tensor:
+        return self.keys
+
+
+@torch.no_grad()
+def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
+    """Write a prior's averaged weights, and those of its VQ-GAN, to the new folder `out` as a bundle.
+
+    `notes` on the training go into its manifest.
+
+    Raises:
+        UsageError: a checkpoint is none of its family, the prior is not one of this VQ-GAN, or `out` exists.
+        ValueError: a graph does not compute what the network computes.
+    """
+    recipe, provenance = trained(checkpoint, "sundae")
+    of_vqgan, provenance_of_vqgan = trained(vqgan, "vqgan")
+    network = load_average(checkpoint, Hourglass(recipe.hourglass)).eval()
+    codec = load_average(vqgan, VQGAN(of_vqgan.vqgan)).eval()
+    if not fits(network, codec):
+        raise UsageError(f"{checkpoint} is not a prior for the tokens of {vqgan}: its codes are others")
+    side, vocabulary, classes = recipe.hourglass.tokens, recipe.hourglass.vocabulary, class_names(of_vqgan.data)
+    if recipe.hourglass.classes != len(classes):
+        raise UsageError(f"{checkpoint} has {recipe.hourglass.classes} classes, and the data of {vqgan} {len(classes)}")
+    size = side * FACTOR
+    with new(out) as folder:
+        codes = Rounded.of(codec.codebook.numpy())
+        codec.half().float().codebook.copy_(torch.from_numpy(codes.values))
+        frozen = freeze(network, codec)
+        differences = export_vqgan(codec, side, folder, codes)
+        differences["draw"] = export_draw(frozen, folder)
+        predicted = export_predict(frozen, codes, folder)
+        graphs, figures = choose(network, frozen, folder)
+        share_weights([*(folder / f"{role}.onnx" for role in differences), *sorted(folder.glob("predict*.onnx"))])
+        manifest = bundle.write(
+            folder,
+            name=recipe.name.removesuffix("-prior"),
+            family="vq-sundae",
+            summary=f"{of_vqgan.data.name}, {size}x{size}, from {side}x{side} tokens of {vocabulary}",
+            licence="Apache-2.0",
+            image={"height": size, "width": size, "channels": 3},
+            tokens={"height": side, "width": side, "vocabulary": vocabulary},
+            classes=classes,
+            graphs={role: [graph(f"{role}.onnx", "cpu", "cuda")] for role in differences} | {"predict": graphs},
+            sampling={"batch": 1, "options": asdict(SAMPLING)},
+            parity={"tolerance": TOLERANCE, "max_abs_difference": predicted},
+            figures=[
+                *(
+                    Figure(name=f"parity, {role}", value=max(found.values()), protocol=PARITY[role])
+                    for role, found in differences.items()
+                ),
+                *figures,
+            ],
+            provenance={
+                **provenance,
+                "dataset": of_vqgan.data.name,
+                "dataset_licence": licence(of_vqgan.data.name),
+                "notes": "Tokens: {recipe}, {images_seen} images, {hours} h. ".format(**provenance_of_vqgan)
+                + f"The weights are exponential moving averages. {notes}".strip(),
+            },
+        ).manifest
+    report(out, manifest)
+
+
+def fits(network: Hourglass, codec: VQGAN) -> bool:
+    """Whether a prior knows tokens by the codes of this VQ-GAN."""
+    if network.codes.shape != codec.codebook.shape:
+        return False
+    own = copy.deepcopy(network)
+    own.set_codes(codec.codebook)
+    return torch.allclose(own.codes, network.codes, rtol=1e-3, atol=1e-3)
+
+
+def freeze(network: Hourglass, codec: VQGAN) -> Frozen:
+    """The prior as it is stored: its keys a table, its large weights rounded, and its codes those of the codebook.
+
+    It shares the codebook with the VQ-GAN's graphs; the first layer undoes what made its codes alike in size.
+    """
+    levels, scale = quantise(network.table().transpose(1, 2).numpy())
+    frozen = Frozen(network, torch.from_numpy((levels * scale).swapaxes(1, 2))).eval()
+    frozen.codes.copy_(codec.codebook)
+    frozen.token[0].weight /= codec.codebook.square().mean().sqrt()
+    # Not the layers that read codes: principal components differ so much in size that int8 would lose most of them.
+    round_linear(frozen.before, frozen.down, frozen.within, frozen.up, frozen.after, frozen.out)
+    return frozen
+
+
+def export_predict(network: Hourglass, codes: Rounded, folder: Path) -> dict[str, float]:
+    """Write predict.onnx, and predict-int8.onnx for the CPU; returns the parity of the first, by batch size."""
+    module, path = Predict(network), folder / "predict.onnx"
+    export(module, tokens(network, 2), path, ["hidden"])
+    store_half(path, codes)
+    store_int8(path, folder / "predict-int8.onnx", INT8)
+    store_int8(path, path, FLOAT32)
+    return parity(module, path, lambda batch: tokens(network, batch))
+
+
+def export_draw(network: Hourglass, folder: Path) -> dict[str, float]:
+    """Write draw.onnx; returns how far its probabilities are from those of the network, by batch size.
+
+    Near ties make no difference: each number is to lie between the CDF before its token and the CDF after it.
+    """
+    path = folder / "draw.onnx"
+    draw(network.table().numpy(), network.bias.numpy(), network.config.tokens, path)
+
+    def make_inputs(batch: int) -> dict[str, Tensor]:
+        z = tokens(network, batch)
+        drawn = {"hidden": network.predict(*z.values()), "tokens": z["tokens"]}
+        return drawn | {"temperature": torch.rand(batch) + 0.5, "uniform": torch.rand(z["tokens"].shape)}
+
+    def distributions(hidden: Tensor, z: Tensor, temperature: Tensor, uniform: Tensor) -> list[Tensor]:
+        logits = network.logits(hidden, z)
+        return [(logits.double() / temperature[:, None, None]).softmax(2).cumsum(2), logits.softmax(2), uniform]
+
+    def compare(wanted: Arrays, got: Arrays) -> float:
+        (cdf, chances, uniform), (drawn, probability) = wanted, got
+        after = np.take_along_axis(cdf, drawn[..., None], 2)[..., 0]
+        before = np.where(drawn > 0, np.take_along_axis(cdf, drawn[..., None] - 1, 2)[..., 0], 0)
+        difference = np.abs(np.take_along_axis(chances, drawn[..., None], 2)[..., 0] - probability)
+        return float(np.max([before - uniform, uniform - after, difference]))
+
+    return parity(distributions, path, make_inputs, compare=compare)
+
+
+def choose(network: Hourglass, frozen: Hourglass, folder: Path) -> tuple[list[dict[str, object]], list[Figure]]:
+    """Which graphs of `predict` the bundle holds, and what arithmetic in int8 costs.
+
+    It is kept, for the CPU, where it is faster and loses next to nothing along samples that are drawn.
+    """
+    paths = {"fp32": folder / "predict.onnx", "int8": folder / "predict-int8.onnx"}
+    sessions = {precision: Session(path, "cpu") for precision, path in paths.items()}
+    chooser = Session(folder / "draw.onnx", "cpu")
+    seconds: dict[str, list[float]] = {precision: [] for precision in sessions}
+    costs, agreements = [], []
+
+    def predict(z: np.ndarray, label: np.ndarray) -> np.ndarray:
+        hidden = {}
+        for precision, session in sessions.items():
+            began = time.perf_counter()
+            hidden[precision] = session.run(tokens=z, label=label)["hidden"]
+            seconds[precision].append(time.perf_counter() - began)
+        given = torch.from_numpy(z)
+        exact = network(given, torch.from_numpy(label)).log_softmax(2)
+        rounded = frozen.logits(torch.from_numpy(hidden["int8"]), given).log_softmax(2)
+        costs.append(float((exact.exp() * (exact - rounded)).sum(2).mean()))
+        agreements.append(float((exact.argmax(2) == rounded.argmax(2)).float().mean()))
+        return hidden["int8"]
+
+    def pick(*arrays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        names = ("hidden", "tokens", "temperature", "uniform")
+        drawn = chooser.run(**dict(zip(names, arrays, strict=True)))
+        return drawn["drawn"], drawn["probability"]
+
+    config = network.config
+    sampler.sample(
+        predict,
+        pick,
+        options=SAMPLING,
+        length=config.tokens**2,
+        vocabulary=config.vocabulary,
+        labels=np.arange(1) % max(config.classes, 1),
+        unlabelled=config.classes,
+        seed=0,
+        indices=[0],
+    )
+    cost, agreement = statistics.mean(costs), statistics.mean(agreements)
+    faster = statistics.median(seconds["fp32"]) / statistics.median(seconds["int8"])
+    protocol = f"weights and arithmetic in int8 against float32 in PyTorch, {len(costs)} steps of a sample"
+    figures = [
+        Figure(name="int8, divergence in nats a token", value=cost, protocol=protocol),
+        Figure(name="int8, share of likeliest tokens that are the same", value=agreement, protocol=protocol),
+        Figure(name="int8, times as fast as fp32 on the CPU", value=faster, protocol="median step, one image"),
+    ]
+    if cost <= DIVERGENCE and faster > 1:
+        return [graph(paths["int8"].name, "cpu"), graph(paths["fp32"].name, "cuda")], figures
+    paths["int8"].unlink()
+    return [graph(paths["fp32"].name, "cpu", "cuda")], []
+
+
+def tokens(network: Hourglass, batch: int) -> dict[str, Tensor]:
+    """Random tokens and labels."""
+    config = network.config
+    label = torch.randint(config.classes + 1, (batch,))
+    return {"tokens": torch.randint(config.vocabulary, (batch, config.tokens**2)), "label": label}
+
+
+def graph(path: str, *providers: str) -> dict[str, object]:
+    """What a manifest says of a graph."""
+    return {"path": path, "precision": "int8" if "int8" in path else "fp32", "providers": providers}
+
+
+def licence(dataset: str) -> str:
+    """The licence of a data set, as far as it is known."""
+    if dataset == "avatars":
+        return "; ".join(f"{credit.style} by {credit.creator}: {credit.licence}" for credit in credits())
+    return "that of the images"

@@ -1,0 +1,128 @@
+"""Quality of avatars1024: reconstructions of held-out faces, distance of samples from held-out faces, copies.
+
+    python -m tests.benchmarks.faces [--reconstructions 200] [--samples 500] [--steps 4 8 16 32] [--out FOLDER]
+
+Features are those of efficientnet-lite0, which nothing was trained against. Samples take the classes in turn, as the
+held-out faces do. The floor is the distance of as many real faces from the same reference. Sheets of what was made are
+written to --out: reconstructions beside originals, samples, samples beside the nearest faces trained on.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+import genfast
+from genfast import images
+from genfast.images import Pixels
+from genfast.metrics.features import Embedder, Features
+from genfast.metrics.frechet import Moments, frechet_distance
+from genfast.metrics.kid import kernel_distance
+from genfast.session import Session
+from training.data import Split, avatars
+
+SIZE = 1024
+SHOWN = 256  # side of a picture on a sheet
+SHEET = 32  # samples shown
+
+
+def faces(split: Split, count: int, start: int = 0) -> Iterator[Pixels]:
+    """Real faces start .. start + count - 1 of a split, each uint8 [1024, 1024, 3], drawn by every core."""
+    indices = range(avatars.FIRST[split] + start, avatars.FIRST[split] + start + count)
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        yield from pool.map(partial(avatars.draw, size=SIZE), indices, chunksize=8)
+
+
+def embed(embedder: Embedder, pictures: Iterable[Pixels]) -> Features:
+    return np.concatenate([embedder(picture[None]) for picture in pictures])
+
+
+def reconstructions(model: genfast.Model, embedder: Embedder, count: int, out: Path | None) -> dict[str, float]:
+    """Encode and decode held-out faces: PSNR, share of the vocabulary in use, distance in features, a sheet."""
+    encode, decode = (Session(model.bundle.graph(role, "cpu"), "cpu") for role in ("encode", "decode"))
+    psnr, distances, pairs = [], [], []
+    used = np.zeros(model.bundle.manifest.tokens.vocabulary, bool)
+    for face in faces("validation", count):
+        tokens = encode.run(image=face[None])["tokens"]
+        drawn = decode.run(tokens=tokens)["image"][0]
+        used[tokens] = True
+        psnr.append(10 * np.log10(255**2 / np.square(drawn.astype(float) - face).mean()))
+        original, copy = embedder(face[None])[0], embedder(drawn[None])[0]
+        distances.append(np.linalg.norm(original - copy) / np.linalg.norm(original))
+        if len(pairs) < SHEET:
+            pairs.append(np.concatenate([images.shrink(x, SHOWN) for x in (face, drawn)], axis=1))
+    if out:
+        images.write(out / "avatars1024-reconstructions.png", images.contact_sheet(np.stack(pairs), 4))
+    return {
+        "PSNR, dB, mean": float(np.mean(psnr)),
+        "PSNR, dB, lowest": float(np.min(psnr)),
+        "tokens in use, share of the vocabulary": float(used.mean()),
+        "relative distance in features, mean": float(np.mean(distances)),
+    }
+
+
+def distances(model: genfast.Model, embedder: Embedder, count: int, steps: list[int]) -> dict[str, float]:
+    """FID and KID of so many samples from as many held-out faces, by steps, and of as many other real faces."""
+    reference = embed(embedder, faces("test", count))
+    sets = {"real faces (the floor)": embed(embedder, faces("test", count, start=count))}
+    for n in steps:
+        drawn = (batch[0] for batch in model.batches(range(count), batch=1, steps=n))
+        sets[f"{n} steps"] = embed(embedder, drawn)
+    figures = {}
+    for name, features in sets.items():
+        figures[f"FID, {name}"] = frechet_distance(Moments.of(features), Moments.of(reference))
+        figures[f"1000 KID, {name}"] = 1000 * kernel_distance(features, reference)
+    return figures
+
+
+def neighbours(model: genfast.Model, embedder: Embedder, train: int, out: Path) -> dict[str, float]:
+    """Sheets of samples, and of each beside the face nearest to it, in features, of those trained on."""
+    samples = np.concatenate(list(model.batches(range(SHEET), batch=1)))
+    known = embed(embedder, faces("train", train))
+    held_out = embed(embedder, faces("validation", SHEET))
+
+    def nearest(features: Features) -> tuple[np.ndarray, np.ndarray]:
+        squared = np.square(features).sum(1)[:, None] + np.square(known).sum(1) - 2 * features @ known.T
+        return squared.argmin(1), np.sqrt(squared.min(1).clip(0))
+
+    which, near = nearest(embed(embedder, samples))
+    twins = [avatars.draw(avatars.FIRST["train"] + int(i), SIZE) for i in which]
+    pairs = [
+        np.concatenate([images.shrink(x, SHOWN) for x in pair], axis=1) for pair in zip(samples, twins, strict=True)
+    ]
+    images.write(out / "avatars1024-neighbours.png", images.contact_sheet(np.stack(pairs), 4))
+    images.write(
+        out / "avatars1024-samples.png", images.contact_sheet(np.stack([images.shrink(x, SHOWN) for x in samples]), 8)
+    )
+    return {
+        "distance of a sample from the nearest face trained on, median": float(np.median(near)),
+        "distance of a held-out face from the nearest face trained on, median": float(np.median(nearest(held_out)[1])),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="avatars1024")
+    parser.add_argument("--reconstructions", type=int, default=200)
+    parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--steps", type=int, nargs="*", default=[])
+    parser.add_argument("--train", type=int, default=6000)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    model = genfast.load(options.model)
+    embedder = Embedder.find("efficientnet-lite0")
+    figures = reconstructions(model, embedder, options.reconstructions, options.out) if options.reconstructions else {}
+    if options.samples:
+        figures |= distances(model, embedder, options.samples, options.steps or [model.steps])
+    if options.out:
+        figures |= neighbours(model, embedder, options.train, options.out)
+    print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""export/draw.py: the graph draws by inverse CDF, exactly, whatever the regions and the batch."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.draw import draw
+from export.int8 import quantise
+from export.sundae import Frozen
+from genfast.session import Session
+from training.nets.hourglass import Hourglass, HourglassConfig
+
+SIDE, WIDTH = 8, 12
+
+
+def prior(vocabulary: int, regions: int) -> Hourglass:
+    """Random keys that eight bits hold."""
+    torch.manual_seed(0)
+    config = HourglassConfig(
+        tokens=SIDE, vocabulary=vocabulary, regions=regions, features=WIDTH, widths=(16, 16), heads=(1, 1), head=16
+    )
+    network = Hourglass(config)
+    torch.nn.init.normal_(network.bias)
+    levels, scale = quantise(torch.randn(regions**2, WIDTH, vocabulary).numpy())
+    return Frozen(network, torch.from_numpy((levels * scale).swapaxes(1, 2)))
+
+
+def session(network: Hourglass, path: Path) -> Session:
+    with torch.no_grad():
+        draw(network.table().numpy(), network.bias.numpy(), SIDE, path)
+    return Session(path, "cpu")
+
+
+def inputs(vocabulary: int, batch: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(batch)
+    return {
+        "hidden": rng.standard_normal((batch, SIDE**2, WIDTH + 1), np.float32),
+        "tokens": rng.integers(vocabulary, size=(batch, SIDE**2)),
+        "temperature": rng.uniform(0.3, 2, batch).astype(np.float32),
+        "uniform": rng.random((batch, SIDE**2), np.float32),
+    }
+
+
+@pytest.mark.parametrize(("vocabulary", "regions"), [(512, 1), (512, 2), (30, 4), (31, 1)])
+def test_draws_are_those_of_the_network(vocabulary: int, regions: int, tmp_path: Path) -> None:
+    network = prior(vocabulary, regions)
+    graph = session(network, tmp_path / "draw.onnx")
+    for batch in (1, 2, 7):
+        given = inputs(vocabulary, batch)
+        drawn, probability = network.draw(*map(torch.from_numpy, given.values()))
+        got = graph.run(**given)
+        np.testing.assert_array_equal(got["drawn"], drawn)
+        np.testing.assert_allclose(got["probability"], probability, atol=1e-6)
+        alone = graph.run(**{name: value[-1:] for name, value in given.items()})
+        for name in got:
+            np.testing.assert_array_equal(alone[name][0], got[name][-1])
+
+
+def test_evenly_spaced_numbers_draw_each_token_as_often_as_its_probability_says(tmp_path: Path) -> None:
+    """Independently of the network's own draw: counts against the softmax of logits, in float64."""
+    vocabulary, batch, t = 300, 5000, 0.7
+    network = prior(vocabulary, 1)
+    given = {name: np.repeat(value, batch, axis=0) for name, value in inputs(vocabulary, 1).items()}
+    given["temperature"][:] = t
+    given["hidden"][:, :, -1] = np.linspace(-4, 4, SIDE**2)  # the bonus for the present token; it may be negative
+    given["uniform"][:] = ((np.arange(batch) + 0.5) / batch)[:, None]
+    got = session(network, tmp_path / "draw.onnx").run(**given)
+    with torch.no_grad():
+        hidden, tokens = torch.from_numpy(given["hidden"][:1]), torch.from_numpy(given["tokens"][:1])
+        logits = network.logits(hidden, tokens)[0].double()  # (N, V)
+    for place in range(SIDE**2):
+        drawn = got["drawn"][:, place]
+        assert (np.diff(drawn) >= 0).all()  # the inverse of a CDF rises
+        counts = np.bincount(drawn, minlength=vocabulary)
+        np.testing.assert_allclose(counts / batch, (logits[place] / t).softmax(0), atol=1.1 / batch)
+        np.testing.assert_allclose(got["probability"][:, place], logits[place].softmax(0)[drawn], rtol=1e-4)
+
+
+@pytest.mark.parametrize("number", [0.0, 1 - 2**-24])
+def test_impossible_tokens_are_never_drawn(number: float, tmp_path: Path) -> None:
+    """At both ends of the range of numbers, with the first and the last blocks impossible."""
+    network = prior(512, 1)
+    with torch.no_grad():
+        network.bias[:] = -1e4
+        network.bias[:, 130:140] = 0
+    given = inputs(512, 2)
+    given["uniform"][:] = number
+    got = session(network, tmp_path / "draw.onnx").run(**given)
+    assert got["drawn"].min() >= 130 and got["drawn"].max() < 140 and got["probability"].min() > 0
+    if number == 0:
+        assert (got["drawn"] == 130).all()

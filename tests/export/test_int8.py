@@ -1,0 +1,78 @@
+"""export/int8.py: weights in eight bits, exact in float32, close in int8, and the same in every batch."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export.graph import export, parity
+from export.int8 import FLOAT32, INT8, quantise, round_linear, store_int8
+from genfast.session import Session
+
+
+@pytest.fixture
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(192, 384), nn.GELU(), nn.Linear(384, 192), nn.GELU(), nn.Linear(192, 3))
+    round_linear(network)
+    return network
+
+
+def inputs(batch: int) -> dict[str, Tensor]:
+    return {"x": torch.randn(batch, 5, 192) * torch.logspace(-3, 3, batch)[:, None, None]}
+
+
+def store(network: nn.Module, product: str, folder: Path) -> Path:
+    export(network, inputs(2), folder / "net.onnx", ["y"])
+    store_int8(folder / "net.onnx", folder / "int8.onnx", product)
+    return folder / "int8.onnx"
+
+
+def test_quantise_rounds_to_the_nearest_of_255_levels_a_column() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((3, 50, 40)).astype(np.float32) * np.logspace(-2, 2, 40, dtype=np.float32)
+    weight[:, :, 7] = 0
+    levels, scale = quantise(weight)
+    assert levels.dtype == np.int8 and scale.shape == (3, 1, 40)
+    assert np.abs(levels.astype(int)).max(1)[:, np.arange(40) != 7].tolist() == [[127] * 39] * 3
+    assert (np.abs(levels * scale - weight) <= scale / 2 * 1.0001).all()
+    again, _ = quantise(levels * scale)
+    np.testing.assert_array_equal(again, levels)
+
+
+def test_in_float32_rounded_weights_stay_what_they_are(network: nn.Sequential, tmp_path: Path) -> None:
+    path = store(network, FLOAT32, tmp_path)
+    assert path.stat().st_size < 0.3 * (tmp_path / "net.onnx").stat().st_size
+    make_inputs = lambda batch: {"x": torch.randn(batch, 5, 192)}  # noqa: E731
+    assert max(parity(network, path, make_inputs).values()) < 1e-5
+
+
+def test_in_int8_rows_are_rounded_by_their_own_range(network: nn.Sequential, tmp_path: Path) -> None:
+    """Rows a million times as large as others change nothing of them, which one range for all would flush to zero."""
+    session = Session(store(network, INT8, tmp_path), "cpu")
+    x = inputs(7)["x"]
+    with torch.inference_mode():
+        wanted = network(x).numpy()
+    got = session.run(x=x.numpy())["y"]
+    size = np.abs(wanted).max(axis=(1, 2), keepdims=True)
+    assert 0 < (np.abs(got - wanted) / size).max() < 0.03
+    for i in range(7):
+        np.testing.assert_array_equal(session.run(x=x[i : i + 1].numpy())["y"][0], got[i])
+
+
+def test_in_int8_zeros_stay_zeros(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(192, 192, bias=False))
+    session = Session(store(network, INT8, tmp_path), "cpu")
+    assert not session.run(x=np.zeros((2, 5, 192), np.float32))["y"].any()
+
+
+def test_weights_that_int8_does_not_hold_stay_in_float32(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(192, 192), nn.Linear(192, 192))
+    round_linear(network[1])
+    path = store(network, INT8, tmp_path)
+    graph = onnx.load(path).graph
+    assert [node.op_type for node in graph.node if node.op_type in ("MatMul", "product")] == ["MatMul", "product"]

@@ -1,0 +1,237 @@
+"""export/sundae.py: a small VQ-GAN and its prior, exported on the real command line, and drawn with as users do."""
+
+import json
+import re
+import resource
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+import genfast
+from export.sundae import fits, freeze, sundae
+from genfast import bundle
+from genfast.errors import UsageError
+from genfast.session import Session
+from training.loop import load_average
+from training.nets.hourglass import Hourglass
+from training.nets.vqgan import VQGAN
+from training.recipe import validate
+
+ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "training/recipes"
+SIDE, CODES = 8, 512
+
+VQGAN_TABLE = {
+    "name": "tiny-vqgan",
+    "family": "vqgan",
+    "loop": {"steps": 10, "batch": 5},
+    "data": {"name": "avatars"},
+    "vqgan": {"codes": CODES, "latent": 64, "regions": 2, "encoder": (8, 8, 8), "decoder": (8, 8, 8, 8)},
+}
+PRIOR_TABLE = {
+    "name": "tiny-prior",
+    "family": "sundae",
+    "loop": {"steps": 10, "batch": 5},
+    "data": {"name": "tokens", "folder": "tokens"},
+    "vqgan": "vqgan",
+    "hourglass": {
+        "tokens": SIDE,
+        "vocabulary": CODES,
+        "regions": 2,
+        "codes": 64,
+        "widths": (128, 128),
+        "heads": (2, 2),
+    },
+}
+
+
+def save_checkpoint(folder: Path, table: dict[str, Any], network: nn.Module) -> Path:
+    """A checkpoint after 7 steps, as it were."""
+    folder.mkdir(parents=True)
+    summary = {"recipe": asdict(validate(table)), "step": 7, "images": 35, "hours": 0.123}
+    (folder / "recipe.json").write_text(json.dumps(summary, default=str))
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "model.safetensors")
+    return folder
+
+
+def random_vqgan(seed: int) -> VQGAN:
+    torch.manual_seed(seed)
+    network = VQGAN(validate(VQGAN_TABLE).vqgan)
+    network.codebook.mul_(torch.logspace(1, -1, 64))  # as unequal as principal components
+    for layer in (network.encoder.network[-1], network.decoder.network[-2]):
+        nn.init.normal_(layer.weight, std=0.1)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A prior and its VQ-GAN, with random weights that give distributions of a few likely tokens."""
+    codec = random_vqgan(0)
+    network = Hourglass(validate(PRIOR_TABLE).hourglass)
+    network.set_codes(codec.codebook)
+    nn.init.normal_(network.out.weight, std=0.3)
+    nn.init.normal_(network.bias, std=2)
+    folder = tmp_path_factory.mktemp("runs")
+    return save_checkpoint(folder / "prior", PRIOR_TABLE, network), save_checkpoint(
+        folder / "vqgan", VQGAN_TABLE, codec
+    )
+
+
+@pytest.fixture(scope="module")
+def networks(checkpoints: tuple[Path, Path]) -> tuple[Hourglass, VQGAN]:
+    prior, vqgan = checkpoints
+    network = load_average(prior, Hourglass(validate(PRIOR_TABLE).hourglass))
+    return network.eval(), load_average(vqgan, VQGAN(validate(VQGAN_TABLE).vqgan)).eval()
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoints: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    prior, vqgan = checkpoints
+    out = tmp_path_factory.mktemp("bundles") / "tiny"
+    command = [sys.executable, "-m", "export", "sundae", str(prior), str(out), "--vqgan", str(vqgan), "--notes", "Odd."]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{out}: parity ") and done.stdout.count("\nparity, ") == 3
+    return out
+
+
+def test_the_manifest_says_what_it_is_and_that_it_is_right(exported: Path) -> None:
+    manifest = bundle.load(exported).manifest
+    assert (manifest.name, manifest.family) == ("tiny", "vq-sundae")
+    assert (manifest.tokens.height, manifest.tokens.width, manifest.tokens.vocabulary) == (SIDE, SIDE, CODES)
+    assert (manifest.image.height, manifest.image.width, manifest.image.channels) == (32 * SIDE, 32 * SIDE, 3)
+    assert manifest.classes[-1] == "toon-head" and len(manifest.classes) == 5
+    assert set(manifest.graphs) == {"encode", "decode", "predict", "draw"}
+    assert max(manifest.parity.max_abs_difference.values()) <= manifest.parity.tolerance == 1e-4
+    figures = {figure.name: figure.value for figure in manifest.figures}
+    assert figures["parity, encode"] == 0 and figures["parity, decode"] <= 1 and figures["parity, draw"] <= 1e-4
+    provenance = manifest.provenance
+    assert (provenance.recipe, provenance.images_seen, provenance.hours) == ("tiny-prior", 35, 0.12)
+    assert "CC BY 4.0" in provenance.dataset_licence
+    assert "tiny-vqgan, 35 images" in provenance.notes and provenance.notes.endswith("Odd.")
+
+
+def test_weights_lie_in_one_place_the_codebook_once(exported: Path) -> None:
+    places: dict[str, set[tuple[str, ...]]] = {}
+    for path in exported.glob("*.onnx"):
+        for weight in onnx.load(path, load_external_data=False).graph.initializer:
+            if weight.dims[:] in ([4, CODES, 64], [4 * CODES, 64]):
+                places.setdefault(path.stem, set()).add(tuple(entry.value for entry in weight.external_data))
+    assert {"encode", "decode", "predict"} <= set(places) and len(set.union(*places.values())) == 1
+    assert {file.suffix for file in exported.iterdir()} == {".onnx", ".bin", ".json"}
+
+
+def test_predictions_are_those_of_the_prior(exported: Path, networks: tuple[Hourglass, VQGAN]) -> None:
+    """Of weights in eight bits: so near that the distributions are the same to a hundredth of a nat."""
+    network, _ = networks
+    z, label = torch.randint(CODES, (3, SIDE**2)), torch.tensor([0, 4, 5])
+    loaded = bundle.load(exported)
+    with torch.inference_mode():
+        exact = network(z, label).log_softmax(2)
+        for device in ("cpu", "cuda"):
+            hidden = Session(loaded.graph("predict", device), "cpu").run(tokens=z.numpy(), label=label.numpy())[
+                "hidden"
+            ]
+            stored = network.logits(torch.from_numpy(hidden), z).log_softmax(2)
+            assert (exact.exp() * (exact - stored)).sum(2).mean() < 0.01
+    assert exact.exp().max(2).values.mean() > 0.2  # else any two would be near
+
+
+def test_users_draw_pictures_of_the_tokens(exported: Path, networks: tuple[Hourglass, VQGAN]) -> None:
+    model = genfast.load(str(exported), device="cpu")
+    drawn = model.sample(3, seed=1, steps=4, batch=3)
+    assert drawn.shape == (3, 32 * SIDE, 32 * SIDE, 3) and drawn.std(axis=0).mean() > 5
+    for batch in (1, 2):
+        np.testing.assert_array_equal(model.sample(3, seed=1, steps=4, batch=batch), drawn)
+    z = Session(bundle.load(exported).graph("encode"), "cpu").run(image=drawn)["tokens"]
+    with torch.inference_mode():
+        image = networks[1].decode(torch.from_numpy(z).unflatten(1, (SIDE, SIDE)))
+        again = networks[1].encode(torch.from_numpy(drawn).permute(0, 3, 1, 2) / 127.5 - 1)
+    assert image.shape == (3, 3, 32 * SIDE, 32 * SIDE)
+    assert (again.flatten(1).numpy() != z).mean() < 0.01  # of half precision: near ties
+
+
+def test_freezing_changes_little(networks: tuple[Hourglass, VQGAN]) -> None:
+    network, codec = networks
+    z, label = torch.randint(CODES, (2, SIDE**2)), torch.tensor([1, 5])
+    with torch.inference_mode():
+        frozen = freeze(network, codec)
+        exact, stored = network(z, label).log_softmax(2), frozen(z, label).log_softmax(2)
+    assert (exact.exp() * (exact - stored)).sum(2).mean() < 0.003
+    assert torch.equal(frozen.codes, codec.codebook.half().float())
+
+
+def test_a_prior_fits_its_own_codes_alone(networks: tuple[Hourglass, VQGAN]) -> None:
+    network, codec = networks
+    assert fits(network, codec) and not fits(network, random_vqgan(1))
+
+
+def test_another_vqgan_is_refused(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
+    other = save_checkpoint(tmp_path / "other", VQGAN_TABLE, random_vqgan(1))
+    with pytest.raises(UsageError, match="is not a prior for the tokens of .*other"):
+        sundae(checkpoints[0], tmp_path / "out", other)
+    assert not (tmp_path / "out").exists()
+
+
+def test_checkpoints_of_other_families_are_refused(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
+    prior, vqgan = checkpoints
+    with pytest.raises(UsageError, match="is of family vqgan, not sundae"):
+        sundae(vqgan, tmp_path / "out", vqgan)
+    with pytest.raises(UsageError, match="is of family sundae, not vqgan"):
+        sundae(prior, tmp_path / "out", prior)
+
+
+def test_an_existing_folder_stays(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="exists; remove it, or name another folder"):
+        sundae(checkpoints[0], tmp_path, checkpoints[1])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.full_size
+def test_the_full_models_of_the_paper_build_train_export_and_draw(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One step each on random images; memory is reported."""
+    (tmp_path / "images").mkdir()
+    for i in range(960):  # a twentieth is for validation
+        noise = np.random.default_rng(i).integers(256, size=(48, 48, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / "images" / f"{i:02}.png")
+
+    def step(command: str) -> None:
+        subprocess.run([sys.executable, "-m", *command.split()], cwd=ROOT, check=True)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6  # kilobytes on Linux
+        with capsys.disabled():
+            print(f"\n{peak:.1f} GB at most by now: {command}")
+
+    def recipe(name: str, **changes: str) -> Path:
+        text = (RECIPES / f"{name}.toml").read_text()
+        for key, value in ({"steps": "1", "batch": "1", "warmup": "0", "decay": "0"} | changes).items():
+            text, found = re.subn(rf"^{key} = .*$", f"{key} = {value}", text, flags=re.M)
+            assert found == 1, key
+        (tmp_path / f"{name}.toml").write_text(text)
+        return tmp_path / f"{name}.toml"
+
+    runs, token_set = tmp_path / "runs", tmp_path / "tokens"
+    vqgan, prior = runs / "ffhq1024-vqgan/checkpoint-00000001", runs / "ffhq1024-prior/checkpoint-00000001"
+    vqgan_recipe = recipe("ffhq1024-vqgan", started_from="20", adversarial_from="0")
+    step(f"training run {vqgan_recipe} --data {tmp_path / 'images'} --runs {runs}")
+    for split, count in {"train": 2, "validation": 48}.items():
+        step(f"training tokens {vqgan} {token_set} --data {tmp_path / 'images'} --split {split} --count {count}")
+    step(
+        f"training run {recipe('ffhq1024-prior', vqgan=f'{str(vqgan)!r}', folder=f'{str(token_set)!r}')} --runs {runs}"
+    )
+    step(f"export sundae {prior} {tmp_path / 'ffhq1024'} --vqgan {vqgan}")
+    step(f"genfast sample --model {tmp_path / 'ffhq1024'} -n 1 --steps 2 --out {tmp_path}")
+    with Image.open(tmp_path / "ffhq1024-0-0.png") as image:
+        assert image.size == (1024, 1024)
+    assert max(file.stat().st_size for file in (tmp_path / "ffhq1024").iterdir()) < 95e6
