@@ -1,0 +1,73 @@
+"""Pictures as people have them: depth, transparency, colour profile and orientation survive a change of pixels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from genfast import images
+from genfast.errors import InputError
+
+Levels = npt.NDArray[np.uint8 | np.uint16]
+
+_KEPT = ("icc_profile", "exif", "dpi")
+_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture, the right way up.
+
+    `colours` is uint8 or uint16 [H, W, C], C being 1 or 3; `alpha` uint8 [H, W]; `kept` what its file says beside the
+    pixels, by the names that Pillow gives it.
+    """
+
+    colours: Levels
+    alpha: npt.NDArray[np.uint8] | None = None
+    black_and_white: bool = False
+    kept: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read(source: Path | BinaryIO) -> Photo:
+    """Read a picture. One with a palette becomes RGB.
+
+    Raises InputError for what is no image, or moves, or has other than grey or RGB colours of 8 bits or grey ones of
+    16, and for more than 89 million pixels.
+    """
+    with images.opened(source) as image:
+        name = images.name(source)
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # which cameras write, previews included
+            raise InputError(f"{name} has {frames} frames; give one of them as a file of its own")
+        deep = image.mode.startswith("I;16")
+        # Pillow would round colours of 16 bits to 8 without a word.
+        if not (deep or image.mode in _MODES) or (
+            not deep and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+        ):
+            raise InputError(f"{name} is {_kind(image)}; convert it to RGB of 8 bits first")
+        upright = ImageOps.exif_transpose(image)
+        kept = {key: upright.info[key] for key in _KEPT if upright.info.get(key)}
+        if deep:
+            return Photo(np.asarray(upright)[..., None].astype(np.uint16), kept=kept)
+        channels = 1 if upright.mode in ("1", "L", "LA") else 3
+        target = ("L" if channels == 1 else "RGB") + ("A" if upright.has_transparency_data else "")
+        pixels = np.asarray(upright.convert(target)).reshape(upright.height, upright.width, len(target))
+    alpha = pixels[..., channels] if len(target) > channels else None
+    return Photo(pixels[..., :channels], alpha, upright.mode == "1", kept)
+
+
+def write(file: BinaryIO, photo: Photo, recipe: images.Recipe | None = None) -> None:
+    """Write a picture as PNG, with a recipe as text metadata."""
+    layers = photo.colours if photo.alpha is None else np.dstack([photo.colours, photo.alpha])
+    image = Image.fromarray(layers[..., 0] if layers.shape[2] == 1 else layers)
+    if photo.black_and_white:
+        image = image.convert("1", dither=Image.Dither.NONE)
+    image.save(file, "PNG", pnginfo=images.text(recipe), **photo.kept)
+
+
+def _kind(image: Image.Image) -> str:
+    return f"of mode {image.mode}" if image.mode not in _MODES else "of 16 bits a channel"

@@ -1,0 +1,113 @@
+"""What people's files say beside their pixels survives."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from genfast import photos
+from genfast.errors import InputError
+
+rng = np.random.default_rng(0)
+
+
+def pixels(*shape: int) -> np.ndarray:
+    return rng.integers(0, 256, shape, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("image", "mode"),
+    [
+        (Image.fromarray(pixels(6, 8)), "L"),
+        (Image.fromarray(pixels(6, 8)).convert("1"), "1"),
+        (Image.fromarray(pixels(6, 8, 2), "LA"), "LA"),
+        (Image.fromarray(pixels(6, 8, 3)), "RGB"),
+        (Image.fromarray(pixels(6, 8, 4), "RGBA"), "RGBA"),
+        (Image.fromarray(rng.integers(0, 65536, (6, 8), np.uint16)), "I;16"),
+        (Image.fromarray(pixels(6, 8, 3)).quantize(7), "RGB"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.mode,
+)
+def test_mode_and_every_bit_of_it(tmp_path: Path, image: Image.Image, mode: str) -> None:
+    image.save(tmp_path / "a.png")
+    photo = photos.read(tmp_path / "a.png")
+    assert photo.colours.shape == (6, 8, 3 if "RGB" in mode else 1)
+    with open(tmp_path / "b.png", "xb") as file:
+        photos.write(file, photo)
+    with Image.open(tmp_path / "b.png") as written:
+        assert written.mode == mode
+        assert np.array_equal(np.asarray(written), np.asarray(image.convert(mode) if image.mode == "P" else image))
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_a_transparent_colour_becomes_an_alpha_channel(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGB", (8, 6)).convert(mode)
+    image.save(tmp_path / "a.png", transparency=(0, 0, 0) if mode == "RGB" else image.getpixel((0, 0)))
+    photo = photos.read(tmp_path / "a.png")
+    assert photo.alpha is not None and not photo.alpha.any()
+
+
+def test_profile_density_and_orientation(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"  # turn clockwise to see it
+    upright = np.zeros((32, 48, 3), np.uint8)
+    upright[:, :24] = 255
+    Image.fromarray(np.rot90(upright)).save(
+        tmp_path / "a.jpg", exif=exif, icc_profile=profile, dpi=(300, 300), quality=95
+    )
+    photo = photos.read(tmp_path / "a.jpg")
+    assert np.array_equal(photo.colours > 128, upright > 128)
+    file = io.BytesIO()
+    photos.write(file, photo)
+    with Image.open(file) as written:
+        assert written.info["icc_profile"] == profile and round(written.info["dpi"][0]) == 300
+        assert dict(written.getexif()) == {0x010F: "Maker"}
+
+
+def test_the_first_picture_of_a_phone_s_two(tmp_path: Path) -> None:
+    main, preview = Image.new("RGB", (8, 6), "red"), Image.new("RGB", (4, 3), "blue")
+    main.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[preview])
+    assert photos.read(tmp_path / "a.jpg").colours.shape == (6, 8, 3)
+
+
+def deep_colours(path: Path) -> None:
+    """Sixteen bits a channel, which Pillow cannot write: a PNG whose header says so."""
+    import struct
+    import zlib
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    rows = zlib.compress(b"\0" + bytes(range(12)))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+
+
+def moving(path: Path) -> None:
+    frames = [Image.new("L", (8, 6), level) for level in (0, 99, 200)]
+    frames[0].save(path, "GIF", save_all=True, append_images=frames[1:])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (deep_colours, "of 16 bits a channel; convert it to RGB of 8 bits first"),
+        (moving, "has 3 frames; give one of them"),
+        (lambda path: Image.new("CMYK", (8, 6)).save(path, "JPEG"), "of mode CMYK; convert it to RGB"),
+        (lambda path: Image.new("F", (8, 6)).save(path, "TIFF"), "of mode F; convert it to RGB"),
+        (lambda path: path.write_bytes(b""), "is no image"),
+        (lambda path: path.mkdir(), "cannot be read as an image: Is a directory"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(tmp_path: Path, make, message: str) -> None:
+    make(tmp_path / "a")
+    with pytest.raises(InputError, match=message):
+        photos.read(tmp_path / "a")
+
+
+def test_a_stream_is_standard_input() -> None:
+    with pytest.raises(InputError, match="standard input is no image"):
+        photos.read(io.BytesIO(b"hello"))
