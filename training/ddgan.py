@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from genfast.metrics.evaluate import evaluate, judges
-from training.data import Images
+from training.data import Images, signed
 from training.diffusion import ReverseStep, ScheduleConfig, gather
 from training.loop import average_gradients, newest_checkpoint
-from training.losses import LOSSES, gradient_penalty
+from training.losses import LOSSES, Loss, gradient_penalty
 from training.nets.discriminator import Discriminator, DiscriminatorConfig
 from training.nets.unet import UNet, UNetConfig
 from training.recipe import DataConfig, LoopConfig, config
@@ -30,7 +30,7 @@ class DDGANRecipe:
     schedule: ScheduleConfig
     data: DataConfig = DataConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
-    loss: Literal["non-saturating", "relativistic"] = "relativistic"
+    loss: Loss = "relativistic"
     warm_start: Path | None = None  # run of a DDPM of the same U-Net, whose regression the generator starts from
     head_start: int = 0  # steps in which the discriminator alone learns
     lr_generator: float = 3e-4
@@ -72,7 +72,7 @@ class DDGANTraining:
 
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         """Update the discriminator, then the generator, on the same pairs (x_{t-1}, x_t) and the same fakes."""
-        schedule = self.schedule
+        images, schedule = signed(images), self.schedule
         randn = partial(torch.randn, generator=rng, device=images.device)
         t = torch.randint(1, schedule.steps + 1, (len(images),), generator=rng, device=images.device)
         real = schedule.q_sample(images, t - 1, randn(images.shape))

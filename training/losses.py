@@ -2,10 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from training.divergences import DIVERGENCES
+
+Loss = Literal["non-saturating", "hellinger", "reverse-kl", "total-variation", "forward-kl", "pearson", "relativistic"]
 
 
 @dataclass(frozen=True)
@@ -16,12 +21,28 @@ class AdversarialLoss:
     generator: Callable[[Tensor, Tensor], Tensor]
 
 
-LOSSES = {
-    # Eq. 8 and 9, with D = sigmoid(V).
+def minimax(name: str) -> AdversarialLoss:
+    """The two players of eq. 18, F = E_q[g_f(V)] - E_p[f*(g_f(V))]: one raises it, the other lowers it."""
+    row = DIVERGENCES[name]
+
+    def discriminator(real: Tensor, fake: Tensor) -> Tensor:
+        return row.composed(row.bounded(fake)).mean() - row.activation(row.bounded(real)).mean()
+
+    return AdversarialLoss(discriminator, lambda real, fake: -row.composed(row.bounded(fake)).mean())
+
+
+LOSSES: dict[Loss, AdversarialLoss] = {
+    # Eq. 8 and 9, with D = sigmoid(V). The discriminator's is eq. 18 for Jensen-Shannon, but for log 4; the generator
+    # raises E_p[g_f(V)], whose gradient does not vanish where the discriminator is sure.
     "non-saturating": AdversarialLoss(
         discriminator=lambda real, fake: (F.softplus(-real) + F.softplus(fake)).mean(),
         generator=lambda real, fake: F.softplus(-fake).mean(),
     ),
+    "hellinger": minimax("hellinger"),  # eq. 21
+    "reverse-kl": minimax("reverse-kl"),  # eq. 24
+    "total-variation": minimax("total-variation"),  # eq. 27
+    "forward-kl": minimax("forward-kl"),
+    "pearson": minimax("pearson"),
     # Not an f-divergence: which of the two of a pair is real (Jolicoeur-Martineau 2018; Huang et al. 2024, eq. 2).
     # What V says of x_t itself cancels, so that only the step from it is judged.
     "relativistic": AdversarialLoss(

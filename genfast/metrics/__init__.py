@@ -1,1 +1,1 @@
-"""Figures of quality: features of images, the Fréchet distance (FID) and the kernel distance (KID) between them."""
+"""Figures of quality: features of images, the distances between them (FID, KID), precision and recall."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from genfast.images import Pixels
 from genfast.metrics.features import Embedder, Features
 from genfast.metrics.frechet import frechet_distance
 from genfast.metrics.kid import kernel_distance
+from genfast.metrics.precision_recall import precision_recall
 from genfast.metrics.statistics import About, Statistics, floor
 
 
@@ -21,8 +22,8 @@ from genfast.metrics.statistics import About, Statistics, floor
 class Score:
     """How far a set of images lies from a reference, as one extractor sees them.
 
-    FID, its floor and its yardsticks are squared distances between features, KID is a squared discrepancy: they
-    compare with figures of the same `protocol` and with nothing else.
+    FID, its floor and its yardsticks are squared distances between features, KID is a squared discrepancy, precision
+    and recall are shares: they compare with figures of the same `protocol` and with nothing else.
     """
 
     features: str  # the extractor's name
@@ -30,10 +31,27 @@ class Score:
     floor: float | None  # FID between two sets of real images
     yardsticks: dict[str, float]  # FID of real images that were damaged in a known way
     kid: float
+    precision: float  # share of the images that look real; like recall and KID, of the subsets that statistics keep
+    recall: float  # share of real images that are covered
     n: int
     seconds: float  # drawing or reading the images, and embedding them
     protocol: str
     warnings: tuple[str, ...]  # what makes the figures unreliable
+
+
+class Timed:
+    """Hands batches on, and counts the images and the seconds that it takes to make them."""
+
+    def __init__(self, batches: Iterable[Pixels]) -> None:
+        self._batches, self.images, self.seconds = batches, 0, 0.0
+
+    def __iter__(self) -> Iterator[Pixels]:
+        begun = time.perf_counter()
+        for batch in self._batches:
+            self.images += len(batch)
+            self.seconds += time.perf_counter() - begun
+            yield batch
+            begun = time.perf_counter()
 
 
 def evaluate(batches: Iterable[Pixels], judges: Sequence[tuple[Embedder, Statistics]]) -> list[Score]:
@@ -161,12 +179,15 @@ def compare(samples: Statistics, reference: Statistics, seconds: float) -> Score
         warnings.append(
             f"FID rises as images get fewer: {a.n} do not compare with floor and yardsticks, measured with {b.floor_n}"
         )
+    precision, recall = precision_recall(samples.subset, reference.subset)
     return Score(
         features=a.extractor,
         fid=frechet_distance(samples.moments, reference.moments),
         floor=b.floor,
         yardsticks=b.yardsticks,
         kid=kernel_distance(samples.subset, reference.subset),
+        precision=precision,
+        recall=recall,
         n=a.n,
         seconds=seconds,
         protocol=f"{_extractor(a)}/{b.dataset}@{b.images_sha256[:8]}:{b.n}/n={a.n}/kid={len(samples.subset)}",

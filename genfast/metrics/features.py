@@ -1,5 +1,6 @@
 """Extractors: networks that turn images into the features in which distances are measured."""
 
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -28,9 +29,9 @@ class Embedder:
         if manifest.family != "features":
             raise UsageError(f"{manifest.name} is not an extractor: its family is {manifest.family}, not features")
         self.bundle, self.name = bundle, manifest.name
-        graph = bundle.graph("embed", device)
+        self._session = Session(partial(bundle.graph, "embed"), device, threads)
+        graph = self._session.path
         self.graph_sha256 = next(file.sha256 for file in manifest.files if bundle.directory / file.path == graph)
-        self._session = Session(graph, device, threads)
 
     @classmethod
     def find(cls, name_or_path: str, device: str = "auto", threads: int | None = None) -> Self:

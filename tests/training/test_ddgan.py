@@ -10,9 +10,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from training.data import signed
 from training.ddgan import DDGANTraining
 from training.ddpm import DDPMTraining
 from training.loop import Checkpoints, run
+from training.losses import LOSSES
 from training.recipe import Recipe
 
 MakeRecipe = Callable[..., Recipe]
@@ -21,7 +23,7 @@ NAMES = ("generator", "discriminator")
 
 
 def as_batch(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
 def rng(step: int = 0) -> torch.Generator:
@@ -42,7 +44,7 @@ def set_learning_rates(training: DDGANTraining, **rates: float) -> None:
             group["lr"] = rate
 
 
-@pytest.mark.parametrize("loss", ["relativistic", "non-saturating"])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_one_step_moves_both_networks(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data, loss: str) -> None:
     training = DDGANTraining(recipe("ddgan", loss=loss), fabric)
     before = {name: weights(training, name) for name in NAMES}
@@ -83,12 +85,13 @@ def test_gradients_come_from_the_own_loss_alone(recipe: MakeRecipe, fabric: Fabr
 def test_the_noise_error_is_that_of_the_noise(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
     """Where x_0 is never clipped, SNR (x_0 - images)^2 is the error in the noise that makes x_t of x_0."""
     training = DDGANTraining(recipe("ddgan"), fabric)
-    schedule, images = training.schedule, 0.5 * as_batch(thumbnails[0][:64])
+    batch = as_batch(thumbnails[0][:64] // 2 + 64)
+    schedule, images = training.schedule, signed(batch)
     guess = 0.9 * images
     training.reverse = lambda x_t, t, z, noise: (schedule.posterior_sample(guess, x_t, t, noise), guess)
     training.networks["generator"].requires_grad_(False)
     training._update_generator = lambda real, fake, x_t, t, noise_error: {"t": t, "noise_error": noise_error}
-    figures = training.step(images, None, rng())
+    figures = training.step(batch, None, rng())
     t = figures["t"]
     x_t = schedule.q_sample(images, t, torch.zeros_like(images))
     noise = (x_t - schedule.signal[t][:, None, None, None] * guess) / schedule.noise[t][:, None, None, None]

@@ -1,0 +1,147 @@
+"""The points of a study as bundles, and what they are worth: the results that its figures are drawn from.
+
+RESULTS/NAME.json    a point: what it is, its scores, and how many of its first 1000 images a classifier takes for what
+RESULTS/NAME.png     its first images
+RESULTS/seconds.json seconds an image of every point, taken in one run
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+import genfast
+from export.ddgan import ddgan, ddpm
+from genfast import images
+from genfast.errors import UsageError
+from genfast.files import atomic
+from genfast.images import Pixels
+from genfast.metrics.evaluate import evaluate, judges
+from training.data import fashion_mnist, signed
+from training.loop import load_average, newest_checkpoint
+from training.nets.classifier import Classifier
+from training.study import is_done, read
+
+CLASSIFIED = 1000  # images
+SHOWN = 16  # images of a sheet's row
+BATCH, TURNS = 64, 3  # of the timing
+
+
+def study(
+    recipe: Path,
+    only: Collection[str],
+    runs: Path,
+    bundles: Path,
+    results: Path,
+    samples: int = 10_000,
+    threads: int | None = None,
+) -> None:
+    """Export and measure what a study has trained; what has a bundle or a result already keeps it.
+
+    `only` names some of its points; those of its baseline are called START-tT. Nothing is timed then.
+
+    Raises:
+        UsageError: no such point, or no classifier of garments in `runs`.
+    """
+    plan, start = read(recipe)
+    points = plan.points(runs)
+    baseline = {f"{start.name}-t{steps}": steps for steps in sorted(plan.baseline)}
+    if unknown := set(only) - {*points, *baseline}:
+        raise UsageError(f"{recipe} has no {min(unknown)}; it has: {', '.join([*points, *baseline])}")
+    try:
+        classifier = load_average(newest_checkpoint(runs / "fashion-features"), Classifier()).eval()
+    except FileNotFoundError as error:
+        raise UsageError(str(error)) from error
+    results.mkdir(parents=True, exist_ok=True)
+
+    load = partial(genfast.load, threads=threads)
+    models: dict[str, genfast.Model] = {}
+    origin = {"model": plan.model, "warm_start": start.name, "warm_start_images": start.loop.steps * start.loop.batch}
+    for name, point in points.items():
+        if not is_done(runs / name, point):
+            print(f"{name}: not trained")
+            continue
+        checkpoint = newest_checkpoint(runs / name)
+        about = {
+            **origin,
+            "family": "ddgan",
+            "loss": point.loss,
+            "spacing": "log-snr" if point.schedule.log_snr else "vp",
+            "steps": point.schedule.steps,
+            "images": point.loop.steps * point.loop.batch,
+        }
+        if not all(weight.isfinite().all() for weight in load_file(checkpoint / "model.safetensors").values()):
+            _write(results / f"{name}.json", {**about, "diverged": True})
+            print(f"{name}: diverged")
+            continue
+        if not (bundles / name).exists():
+            ddgan(checkpoint, bundles / name, 0, f"A point of the study; started from {start.name}.", half=True)
+        models[name] = load(str(bundles / name))
+        if not only or name in only:
+            _measure(name, models[name], about, results, classifier, samples)
+
+    if is_done(runs / start.name, start):
+        if not (bundles / start.name).exists():
+            ddpm(newest_checkpoint(runs / start.name), bundles / start.name, half=True)
+        for name, steps in baseline.items():
+            about = {**origin, "family": "ddpm", "loss": None, "spacing": "vp", "steps": steps}
+            about["images"] = origin["warm_start_images"]
+            models[name] = load(str(bundles / start.name), steps=steps)
+            if not only or name in only:
+                _measure(name, models[name], about, results, classifier, samples)
+    if models and not only:
+        _write(results / "seconds.json", timed(models))
+
+
+def _measure(
+    name: str, model: genfast.Model, about: dict[str, Any], results: Path, classifier: Classifier, samples: int
+) -> None:
+    path = results / f"{name}.json"
+    if path.exists():
+        return
+    kept: list[Pixels] = []
+
+    def keep(batches: Iterable[Pixels]) -> Iterator[Pixels]:
+        for batch in batches:
+            if sum(map(len, kept)) < CLASSIFIED:
+                kept.append(batch)
+            yield batch
+
+    scores = evaluate(keep(model.batches(range(samples))), judges("fashion-mnist-test"))
+    first = np.concatenate(kept)[:CLASSIFIED]
+    images.write(path.with_suffix(".png"), images.contact_sheet(first[:SHOWN], columns=SHOWN))
+    counts = dict(zip(fashion_mnist.CLASSES, histogram(first, classifier), strict=True))
+    scored = {score.features: asdict(score) for score in scores}
+    _write(path, {**about, "bundle": model.bundle.sha256, "scores": scored, "classes": counts})
+    print(f"{name}: " + "  ".join(f"{score.features} {score.fid:.3f}" for score in scores), flush=True)
+
+
+@torch.inference_mode()
+def histogram(pictures: Pixels, classifier: Classifier) -> list[int]:
+    """How many of pictures uint8 [N, 28, 28, 1] are taken for each class."""
+    logits = classifier(signed(torch.from_numpy(pictures).permute(0, 3, 1, 2)))  # (N, classes)
+    return logits.argmax(1).bincount(minlength=logits.shape[1]).tolist()
+
+
+def timed(models: dict[str, genfast.Model]) -> dict[str, float]:
+    """Median seconds an image, drawn 64 at a time: the models take turns, so that what disturbs one disturbs all."""
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(TURNS):
+        for name, model in models.items():
+            begun = time.perf_counter()
+            model.sample(BATCH, batch=BATCH)
+            seconds[name].append((time.perf_counter() - begun) / BATCH)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def _write(path: Path, table: dict[str, Any]) -> None:
+    with atomic(path) as file:
+        file.write(json.dumps(table, indent=2).encode() + b"\n")

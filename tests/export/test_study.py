@@ -1,0 +1,111 @@
+"""A study of one point and its baseline, from training to results."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import load_file, save_file
+
+import genfast
+from export.study import histogram, study
+from genfast import images
+from genfast.errors import UsageError
+from training import study as queue
+from training.data import fashion_mnist
+from training.nets.classifier import Classifier
+
+ROOT = Path(__file__).parents[2]
+UNET = "widths = [8, 16]\ngroups = 4\nheads = 2\nembedding = 16\n"
+START = 'name = "start"\nfamily = "ddpm"\nloop = { steps = 2, batch = 8 }\nschedule.steps = 2\n[unet]\nlatent = 0\n'
+STUDY = """
+model = "tiny"
+start = "start.toml"
+baseline = [3, 2]
+rows = [{ losses = ["hellinger", "pearson"], steps = [2] }]
+[recipe]
+watched = 20
+loop = { steps = 2, batch = 8 }
+discriminator = { widths = [8, 16], embedding = 16 }
+[recipe.unet]
+latent = 8
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """study.toml, and runs/ in which one of two points is trained, as are the start and a classifier of no skill."""
+    if not fashion_mnist.DEBIAN.is_dir():
+        pytest.skip("needs Fashion-MNIST: install Debian's package dataset-fashion-mnist")
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "start.toml").write_text(START + UNET)
+    (folder / "study.toml").write_text(STUDY + UNET)
+    torch.manual_seed(0)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric.launch()
+    queue.study(folder / "study.toml", ["tiny-hellinger-t2"], None, folder / "runs", fabric)
+    classifier = folder / "runs" / "fashion-features" / "checkpoint-00000001"
+    classifier.mkdir(parents=True)
+    save_file(Classifier().state_dict(), classifier / "model.safetensors")
+    return folder
+
+
+@pytest.mark.slow
+def test_results(folder: Path) -> None:
+    """On the command line: what is trained is exported, measured and timed; what is there stays."""
+    arguments = ["--runs", folder / "runs", "--bundles", folder / "bundles", "--results", folder / "results"]
+    command = [sys.executable, "-m", "export", "study", folder / "study.toml", "--samples", 20, *arguments]
+    done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "tiny-pearson-t2: not trained\n" in done.stdout
+
+    names = ["tiny-hellinger-t2", "start-t2", "start-t3"]
+    seconds = json.loads((folder / "results" / "seconds.json").read_text())
+    assert list(seconds) == names and all(0 < value < 1 for value in seconds.values())
+    assert sorted(path.name for path in (folder / "bundles").iterdir()) == ["start", "tiny-hellinger-t2"]
+    for name, family, steps in zip(names, ("ddgan", "ddpm", "ddpm"), (2, 2, 3), strict=True):
+        result = json.loads((folder / "results" / f"{name}.json").read_text())
+        assert (result["family"], result["steps"], result["images"]) == (family, steps, 16)
+        assert (result["warm_start"], result["warm_start_images"]) == ("start", 16)
+        assert set(result["scores"]) == {"efficientnet-lite0", "fashion"} and result["scores"]["fashion"]["n"] == 20
+        assert sum(result["classes"].values()) == 20 and len(result["classes"]) == 10
+        place = folder / "bundles" / ("start" if family == "ddpm" else name)
+        model = genfast.load(str(place), steps=steps)
+        assert result["bundle"] == model.bundle.sha256
+        sheet = images.contact_sheet(model.sample(16), columns=16)
+        assert np.array_equal(images.read(folder / "results" / f"{name}.png"), sheet)
+
+    before = {path: path.stat().st_mtime_ns for path in (folder / "results").glob("*-t*")}
+    study(folder / "study.toml", (), folder / "runs", folder / "bundles", folder / "results", 20)
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "results").glob("*-t*")}
+
+
+def test_a_run_that_diverged_is_a_result(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "runs", tmp_path / "runs")
+    shutil.rmtree(tmp_path / "runs" / "start")
+    path = tmp_path / "runs" / "tiny-hellinger-t2" / "checkpoint-00000002" / "model.safetensors"
+    weights = load_file(path)
+    weights["stem.bias"][3] = torch.nan
+    save_file(weights, path)
+    study(folder / "study.toml", (), tmp_path / "runs", tmp_path / "bundles", tmp_path / "results")
+    (result,) = (tmp_path / "results").iterdir()
+    assert json.loads(result.read_text())["diverged"] is True and not (tmp_path / "bundles").exists()
+
+
+def test_what_cannot_be_measured(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no tiny-t2; it has: tiny-hellinger-t2, tiny-pearson-t2, start-t2, start"):
+        study(folder / "study.toml", ["tiny-t2"], folder / "runs", tmp_path, tmp_path)
+    with pytest.raises(UsageError, match="fashion-features has no checkpoint; train it first"):
+        study(folder / "study.toml", (), tmp_path / "runs", tmp_path, tmp_path)
+
+
+def test_a_histogram_counts_what_the_classifier_says() -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (50, 28, 28, 1), np.uint8)
+    classifier = Classifier().eval()
+    classifier.head.bias.data[7] += 1000
+    assert histogram(pictures, classifier) == [0] * 7 + [50, 0, 0]
