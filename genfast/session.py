@@ -70,7 +70,7 @@ class Session:
                 onnxruntime.preload_dlls()  # finds the libraries that come with the extra `cuda`
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 4
-            options.intra_op_num_threads = threads or _cores()
+            options.intra_op_num_threads = threads or cores()
             try:
                 # Its own fallback would change the device behind our back, and print.
                 self._session = onnxruntime.InferenceSession(
@@ -102,7 +102,7 @@ def _has_driver() -> bool:
     return shutil.which("nvidia-smi") is not None or os.path.exists("/dev/nvidiactl")
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores that this process may use: its affinity, bounded by its container's quota (cgroup 2)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:

@@ -1,13 +1,12 @@
 """Where a VQ-GAN starts: principal components of patches, and k-means of what they make of them."""
 
-import os
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from training.data import Images, signed
 from training.nets.vqgan import FACTOR, VQGAN, blocks, nearest
+from training.threads import every_core
 
 SAMPLE = 60_000  # patches that the principal components are taken from
 ROUNDS = 10  # of k-means
@@ -20,13 +19,9 @@ def start(network: VQGAN, images: Images, rng: torch.Generator) -> Tensor:
     Returns how often each code is used in them (R * R, V), as shares of all tokens. A region with fewer different
     patches than codes leaves codes at zero, and unused.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    try:
+    with every_core():
         _start_linear(network, images, rng)
         return _start_codes(network, images, rng)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _normalised(images: Images, index: int, device: torch.device) -> Tensor:

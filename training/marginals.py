@@ -3,8 +3,6 @@
 Alone, a network takes hours to learn them, and nothing else while they dominate the loss.
 """
 
-import os
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +10,7 @@ from torch.nn import functional as F
 
 from training.data import Images
 from training.nets.hourglass import Hourglass
+from training.threads import every_core
 
 ROUNDS = 120  # of Adam on all counts at once
 RATE = 0.06
@@ -22,9 +21,7 @@ def start(network: Hourglass, grids: Images, labels: np.ndarray, rng: torch.Gene
 
     The last label, no class, stands for all grids together.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    try:
+    with every_core():
         tokens = network.by_region(torch.from_numpy(np.stack([grid.ravel() for grid in grids]).astype(np.int64)))
         places = network.by_region(torch.arange(network.config.tokens**2)[None])  # (R * R, n)
         for region, (part, place) in enumerate(zip(tokens, places, strict=True)):
@@ -33,8 +30,6 @@ def start(network: Hourglass, grids: Images, labels: np.ndarray, rng: torch.Gene
             with torch.no_grad():
                 network.context[region], network.bias[region] = context, bias
                 network.place[:, place] = states.view(len(counts), len(place), -1)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _count(tokens: Tensor, labels: np.ndarray, network: Hourglass) -> Tensor:

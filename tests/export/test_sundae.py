@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import genfast
-from export.sundae import fits, freeze, sundae
+from export.sundae import DIVERGENCE, fits, freeze, sundae
 from genfast import bundle
 from genfast.errors import UsageError
 from genfast.session import Session
@@ -158,7 +158,7 @@ def test_users_draw_pictures_of_the_tokens(exported: Path, networks: tuple[Hourg
         image = networks[1].decode(torch.from_numpy(z).unflatten(1, (SIDE, SIDE)))
         again = networks[1].encode(torch.from_numpy(drawn).permute(0, 3, 1, 2) / 127.5 - 1)
     assert image.shape == (3, 3, 32 * SIDE, 32 * SIDE)
-    assert (again.flatten(1).numpy() != z).mean() < 0.01  # of half precision: near ties
+    assert (again.flatten(1).numpy() != z).mean() < 0.03  # its codes have eight bits: near ties
 
 
 def test_freezing_changes_little(networks: tuple[Hourglass, VQGAN]) -> None:
@@ -167,8 +167,8 @@ def test_freezing_changes_little(networks: tuple[Hourglass, VQGAN]) -> None:
     with torch.inference_mode():
         frozen = freeze(network, codec)
         exact, stored = network(z, label).log_softmax(2), frozen(z, label).log_softmax(2)
-    assert (exact.exp() * (exact - stored)).sum(2).mean() < 0.003
-    assert torch.equal(frozen.codes, codec.codebook.half().float())
+    assert (exact.exp() * (exact - stored)).sum(2).mean() < DIVERGENCE
+    assert torch.equal(frozen.codes, codec.codebook)
 
 
 def test_a_prior_fits_its_own_codes_alone(networks: tuple[Hourglass, VQGAN]) -> None:

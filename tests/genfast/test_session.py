@@ -91,10 +91,10 @@ def test_threads_follow_the_cores_that_the_process_may_use() -> None:
     cores = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(cores)})
-        assert session._cores() == 1
+        assert session.cores() == 1
     finally:
         os.sched_setaffinity(0, cores)
-    assert 1 <= session._cores() <= len(cores)
+    assert 1 <= session.cores() <= len(cores)
 
 
 def test_what_is_printed_around_a_session_still_arrives(graph: Path, capfd: pytest.CaptureFixture[str]) -> None:

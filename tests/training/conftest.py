@@ -21,7 +21,8 @@ NETWORK = {"widths": [8, 16], "groups": 4, "heads": 2, "embedding": 16}
 
 
 @pytest.fixture(autouse=True)
-def _one_thread_one_seed() -> None:
+def _one_thread_one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.threads.cores", lambda: 1)  # tests run beside each other
     torch.set_num_threads(1)  # as the command line does
     torch.manual_seed(0)
 

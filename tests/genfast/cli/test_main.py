@@ -23,8 +23,8 @@ def test_version(cli) -> None:
 
 
 def test_an_unknown_command_is_one_line(cli) -> None:
-    done = cli("paint")
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", "genfast: error: No such command 'paint'.\n")
+    done = cli("knit")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "genfast: error: No such command 'knit'.\n")
 
 
 def test_a_traceback_comes_when_asked_for(cli) -> None:
