@@ -82,6 +82,17 @@ def sundae(
     sundae(checkpoint, out, vqgan, notes)
 
 
+@app.command()
+def unpack(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle of tokens.")],
+    runs: Annotated[Path, typer.Option(help="Where its checkpoints are to lie.")] = Path("runs"),
+) -> None:
+    """Turn a bundle of tokens into checkpoints again, for recipes to start from."""
+    from export.unpack import checkpoints
+
+    checkpoints(bundle, runs)
+
+
 if __name__ == "__main__":
     try:
         app()

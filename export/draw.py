@@ -20,7 +20,7 @@ BLOCK = 64  # tokens
 # Dimensions: B images, N tokens, C = W + 1 features and the bonus for a token that stays; by region, R times M rows;
 # V, the vocabulary. What is used and not defined are constants, which `draw` adds.
 DRAW = """
-<ir_version: 10, opset_import: ["": 20, "genfast": 1]>
+<ir_version: 10, opset_import: ["": 20, "genfast": 1, "com.microsoft": 1]>
 draw (float[B, N, C] hidden, int64[B, N] tokens, float[B] temperature, float[B, N] uniform)
     => (int64[B, N] drawn, float[B, N] probability)
     <int64[1] last = {2}, int64[2] rest = {1, 2}>
@@ -96,16 +96,17 @@ pick (masses, number) => (chosen, left)
 """
 
 
-def draw(keys: np.ndarray, bias: np.ndarray, side: int, path: Path) -> None:
+def draw(keys: np.ndarray, bias: np.ndarray, side: int, path: Path, product: str = FLOAT32) -> None:
     """Write the graph for keys [R * R, V, W], biases [R * R, V] and grids of side * side tokens.
 
-    The keys are stored in eight bits: round them beforehand, and the graph computes what they say.
+    The keys are stored in eight bits: round them beforehand, and the graph computes what they say. `product` is as in
+    `store_int8`.
     """
     regions, vocabulary, width = keys.shape
     along = math.isqrt(regions)
     within = side // along  # tokens along the side of a region
     levels, scale = quantise(keys.transpose(0, 2, 1))
-    model = parser.parse_model(DRAW + FLOAT32)
+    model = parser.parse_model(DRAW + product)
     constants = {
         "keys": levels,
         "scales": scale,

@@ -88,7 +88,7 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
         differences["draw"] = export_draw(frozen, folder)
         predicted = export_predict(frozen, codes, folder)
         graphs, figures = choose(network, frozen, folder)
-        share_weights([*(folder / f"{role}.onnx" for role in differences), *sorted(folder.glob("predict*.onnx"))])
+        share_weights([folder / "encode.onnx", folder / "decode.onnx", *sorted(folder.glob("[dp]r*.onnx"))])
         manifest = bundle.write(
             folder,
             name=recipe.name.removesuffix("-prior"),
@@ -98,7 +98,7 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
             image={"height": size, "width": size, "channels": 3},
             tokens={"height": side, "width": side, "vocabulary": vocabulary},
             classes=classes,
-            graphs={role: [graph(f"{role}.onnx", "cpu", "cuda")] for role in differences} | {"predict": graphs},
+            graphs={role: [graph(f"{role}.onnx", "cpu", "cuda")] for role in ("encode", "decode")} | graphs,
             sampling={"batch": 1, "options": asdict(SAMPLING)},
             parity={"tolerance": TOLERANCE, "max_abs_difference": predicted},
             figures=[
@@ -153,12 +153,14 @@ def export_predict(network: Hourglass, codes: Rounded, folder: Path) -> dict[str
 
 
 def export_draw(network: Hourglass, folder: Path) -> dict[str, float]:
-    """Write draw.onnx; returns how far its probabilities are from those of the network, by batch size.
+    """Write draw.onnx, and draw-int8.onnx for the CPU.
 
-    Near ties make no difference: each number is to lie between the CDF before its token and the CDF after it.
+    Returns how far the probabilities of the first are from those of the network, by batch size. Near ties make no
+    difference: each number is to lie between the CDF before its token and the CDF after it.
     """
     path = folder / "draw.onnx"
-    draw(network.table().numpy(), network.bias.numpy(), network.config.tokens, path)
+    for graph, product in {path: FLOAT32, folder / "draw-int8.onnx": INT8}.items():
+        draw(network.table().numpy(), network.bias.numpy(), network.config.tokens, graph, product)
 
     def make_inputs(batch: int) -> dict[str, Tensor]:
         z = tokens(network, batch)
@@ -179,34 +181,45 @@ def export_draw(network: Hourglass, folder: Path) -> dict[str, float]:
     return parity(distributions, path, make_inputs, compare=compare)
 
 
-def choose(network: Hourglass, frozen: Hourglass, folder: Path) -> tuple[list[dict[str, object]], list[Figure]]:
-    """Which graphs of `predict` the bundle holds, and what arithmetic in int8 costs.
+def choose(
+    network: Hourglass, frozen: Hourglass, folder: Path
+) -> tuple[dict[str, list[dict[str, object]]], list[Figure]]:
+    """Which graphs of `predict` and `draw` the bundle holds, and what arithmetic in int8 costs.
 
-    It is kept, for the CPU, where it is faster and loses next to nothing along samples that are drawn.
+    It is kept, for the CPU, where it is faster and loses next to nothing along a sample that is drawn.
     """
-    paths = {"fp32": folder / "predict.onnx", "int8": folder / "predict-int8.onnx"}
-    sessions = {precision: Session(path, "cpu") for precision, path in paths.items()}
-    chooser = Session(folder / "draw.onnx", "cpu")
-    seconds: dict[str, list[float]] = {precision: [] for precision in sessions}
-    costs, agreements = [], []
+    roles = ("predict", "draw")
+    paths = {role: {"fp32": folder / f"{role}.onnx", "int8": folder / f"{role}-int8.onnx"} for role in roles}
+    sessions = {role: {precision: Session(path, "cpu") for precision, path in paths[role].items()} for role in roles}
+    seconds: dict[str, dict[str, list[float]]] = {role: {precision: [] for precision in paths[role]} for role in roles}
+    costs: dict[str, list[float]] = {role: [] for role in roles}
+
+    def run(role: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """What the graph in int8 gives; both are timed."""
+        outputs = {}
+        for precision, session in sessions[role].items():
+            began = time.perf_counter()
+            outputs[precision] = session.run(**inputs)
+            seconds[role][precision].append(time.perf_counter() - began)
+        return outputs["int8"]
 
     def predict(z: np.ndarray, label: np.ndarray) -> np.ndarray:
-        hidden = {}
-        for precision, session in sessions.items():
-            began = time.perf_counter()
-            hidden[precision] = session.run(tokens=z, label=label)["hidden"]
-            seconds[precision].append(time.perf_counter() - began)
+        hidden = run("predict", tokens=z, label=label)["hidden"]
         given = torch.from_numpy(z)
         exact = network(given, torch.from_numpy(label)).log_softmax(2)
-        rounded = frozen.logits(torch.from_numpy(hidden["int8"]), given).log_softmax(2)
-        costs.append(float((exact.exp() * (exact - rounded)).sum(2).mean()))
-        agreements.append(float((exact.argmax(2) == rounded.argmax(2)).float().mean()))
-        return hidden["int8"]
+        rounded = frozen.logits(torch.from_numpy(hidden), given).log_softmax(2)
+        costs["predict"].append(float((exact.exp() * (exact - rounded)).sum(2).mean()))
+        return hidden
 
-    def pick(*arrays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        names = ("hidden", "tokens", "temperature", "uniform")
-        drawn = chooser.run(**dict(zip(names, arrays, strict=True)))
-        return drawn["drawn"], drawn["probability"]
+    def pick(
+        hidden: np.ndarray, z: np.ndarray, temperature: np.ndarray, uniform: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        outputs = run("draw", hidden=hidden, tokens=z, temperature=temperature, uniform=uniform)
+        drawn, probability = (outputs[name] for name in ("drawn", "probability"))
+        exact = frozen.logits(torch.from_numpy(hidden), torch.from_numpy(z)).log_softmax(2).numpy()
+        ratio = np.log(probability) - np.take_along_axis(exact, drawn[..., None], 2)[..., 0]
+        costs["draw"].append(float((ratio**2).mean() / 2))  # to second order, the divergence
+        return drawn, probability
 
     config = network.config
     sampler.sample(
@@ -220,18 +233,21 @@ def choose(network: Hourglass, frozen: Hourglass, folder: Path) -> tuple[list[di
         seed=0,
         indices=[0],
     )
-    cost, agreement = statistics.mean(costs), statistics.mean(agreements)
-    faster = statistics.median(seconds["fp32"]) / statistics.median(seconds["int8"])
-    protocol = f"weights and arithmetic in int8 against float32 in PyTorch, {len(costs)} steps of a sample"
-    figures = [
-        Figure(name="int8, divergence in nats a token", value=cost, protocol=protocol),
-        Figure(name="int8, share of likeliest tokens that are the same", value=agreement, protocol=protocol),
-        Figure(name="int8, times as fast as fp32 on the CPU", value=faster, protocol="median step, one image"),
-    ]
-    if cost <= DIVERGENCE and faster > 1:
-        return [graph(paths["int8"].name, "cpu"), graph(paths["fp32"].name, "cuda")], figures
-    paths["int8"].unlink()
-    return [graph(paths["fp32"].name, "cpu", "cuda")], []
+    graphs, figures = {}, []
+    for role in roles:
+        cost = statistics.mean(costs[role])
+        fp32, int8 = (statistics.median(seconds[role][precision]) for precision in ("fp32", "int8"))
+        if cost > DIVERGENCE or int8 > fp32:
+            paths[role]["int8"].unlink()
+            graphs[role] = [graph(paths[role]["fp32"].name, "cpu", "cuda")]
+            continue
+        graphs[role] = [graph(paths[role]["int8"].name, "cpu"), graph(paths[role]["fp32"].name, "cuda")]
+        protocol = f"arithmetic in int8 against float32, {len(costs[role])} steps of a sample"
+        figures += [
+            Figure(name=f"int8, {role}: divergence in nats a token", value=cost, protocol=protocol),
+            Figure(name=f"int8, {role}: times as fast as fp32 on the CPU", value=fp32 / int8, protocol="median step"),
+        ]
+    return graphs, figures
 
 
 def tokens(network: Hourglass, batch: int) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from genfast.ddgan import to_pixels
 from genfast.images import shrink
 from training import marginals
 from training.data import Images, load, tokens
-from training.loop import average_gradients, gather
+from training.loop import average_gradients, gather, load_average, newest_checkpoint
 from training.nets.hourglass import ROWS, Hourglass, HourglassConfig, score
 from training.recipe import DataConfig, LoopConfig, config
 
@@ -36,6 +36,7 @@ class SundaeRecipe:
     data: DataConfig
     hourglass: HourglassConfig = HourglassConfig()
     vqgan: Path | None = None  # run, or checkpoint, of the VQ-GAN whose tokens these are; without, grey levels
+    start: Path | None = None  # run whose averaged weights are gone on from, with rates that rise anew
     lr: float = 5e-4
     unroll: int = 2  # guesses that follow each other; the loss is the mean of theirs
     unroll_from: int = 0  # step; before it, guesses are too poor to learn from, and one is made
@@ -65,6 +66,8 @@ class SundaeTraining:
             self.vqgan = tokens.load_vqgan(recipe.vqgan)[0].to(fabric.device)
             tokens.check(recipe.data.folder, self.vqgan)
             self.network.set_codes(self.vqgan.codebook)
+        if recipe.start is not None:
+            load_average(newest_checkpoint(recipe.start), self.network)
         linear = {module.weight for module in self.network.modules() if isinstance(module, nn.Linear)}
         groups = [
             {"params": [p for p in self.network.parameters() if (p in linear) == decays], "weight_decay": decay}
@@ -109,7 +112,7 @@ class SundaeTraining:
         network, recipe, optimizer = self.network, self.config, self.optimizers["optimizer"]
         step = int(optimizer.state[network.out.weight].get("step", 0))  # restored with the optimiser, in a resumed run
         unroll = recipe.unroll if step >= recipe.unroll_from else 1
-        if step == 0 and recipe.hourglass.marginals:
+        if step == 0 and recipe.hourglass.marginals and recipe.start is None:
             self._start()
         targets = batch.flatten(1).long()  # (B, N)
 

@@ -1,10 +1,8 @@
 """Speed and memory of drawing a picture of 1024x1024 by way of its tokens, against PyTorch eager of the same weights.
 
-    python -m tests.benchmarks.megapixel [--model avatars1024] [--prior CHECKPOINT --vqgan CHECKPOINT] [--threads 2]
-                                         [--json]
+    python -m tests.benchmarks.megapixel [--model avatars1024] [--threads 2] [--json]
 
-Without the checkpoints that the model was exported from, PyTorch is left out. No picture stops early: every step is
-taken.
+No picture stops early: every step is taken.
 """
 
 import argparse
@@ -25,19 +23,15 @@ from onnx import numpy_helper, parser
 from torch.utils.flop_counter import FlopCounterMode
 
 import genfast
-from export.graph import Rounded
 from export.int8 import quantise
-from export.sundae import Frozen
+from export.unpack import networks
 from genfast import sundae
 from genfast.ddgan import to_pixels
 from genfast.models import TokenModel
 from genfast.session import Session
 from tests.benchmarks.sampling import medians
-from training import recipe as recipes
-from training.loop import load_average
 from training.nets.hourglass import Hourglass
 from training.nets.vqgan import VQGAN
-from training.recipe import Recipe
 
 STEPS = (4, 8, 16, 32, 64)
 TURNS = 7
@@ -56,22 +50,26 @@ def parts(model: TokenModel) -> dict[str, Callable[[], object]]:
     return {"predict": predict, "draw": draw, "decode": partial(model.decode.run, tokens=tokens)}
 
 
-def operations(prior: Recipe, vqgan: Recipe, steps: int) -> tuple[int, int]:
-    """Floating-point operations of one picture, counted by PyTorch: in the prior's linear layers, and in all else."""
-    with torch.device("meta"):
-        network, codec = Hourglass(prior.hourglass), VQGAN(vqgan.vqgan)
-        network = Frozen(network, network.table())  # as the bundle holds it
-        z = torch.zeros(1, prior.hourglass.tokens**2, dtype=torch.int64)
-        latents = torch.zeros(1, vqgan.vqgan.latent, prior.hourglass.tokens, prior.hourglass.tokens)
+def operations(network: Hourglass, codec: VQGAN) -> dict[str, int]:
+    """Floating-point operations of one picture, counted by PyTorch: of a step and, for `decode`, of the picture.
+
+    `predict` are the prior's linear layers, `rest` all else in it.
+    """
+    z = torch.zeros(1, network.config.tokens**2, dtype=torch.int64)
     with FlopCounterMode(display=False) as predicting:
         hidden = network.predict(z, z[:, 0])
     linear = sum(n for operation, n in predicting.get_flop_counts()["Global"].items() if str(operation) in LINEAR)
     with FlopCounterMode(display=False) as choosing:
         network.logits(hidden, z)
     with FlopCounterMode(display=False) as decoding:
-        codec.decoder(latents)
-    rest = predicting.get_total_flops() - linear + choosing.get_total_flops()
-    return steps * linear, steps * rest + decoding.get_total_flops()
+        codec.decode(z.unflatten(1, (network.config.tokens, -1)))
+    rest = predicting.get_total_flops() - linear
+    return {
+        "predict": linear,
+        "rest": rest,
+        "draw": choosing.get_total_flops(),
+        "decode": decoding.get_total_flops(),
+    }
 
 
 def products(threads: int) -> dict[str, Callable[[], object]]:
@@ -97,16 +95,10 @@ def products(threads: int) -> dict[str, Callable[[], object]]:
     return work
 
 
-def eager(model: TokenModel, prior: Path, vqgan: Path) -> Callable[[int, torch.memory_format], tuple[np.ndarray, ...]]:
-    """Draws image 0 in so many steps in PyTorch, from the checkpoints that `model` was exported from.
-
-    Gives its tokens, and its pixels.
-    """
-    network = load_average(prior, Hourglass(read(prior).hourglass))
-    codec = load_average(vqgan, VQGAN(read(vqgan).vqgan)).eval()
-    codec.codebook.copy_(torch.from_numpy(Rounded.of(codec.codebook.numpy()).values))  # as the bundle holds it
-    with torch.no_grad():
-        network = Frozen(network, network.table()).eval()
+def eager(
+    model: TokenModel, network: Hourglass, codec: VQGAN
+) -> Callable[[int, torch.memory_format], tuple[np.ndarray, ...]]:
+    """Draws image 0 in so many steps in PyTorch, by the networks of `model`: its tokens, and its pixels."""
 
     def predict(*arrays: np.ndarray) -> np.ndarray:
         return network.predict(*map(torch.from_numpy, arrays)).numpy()
@@ -133,11 +125,7 @@ def eager(model: TokenModel, prior: Path, vqgan: Path) -> Callable[[int, torch.m
     return draw
 
 
-def read(checkpoint: Path) -> Recipe:
-    return recipes.validate(json.loads((checkpoint / "recipe.json").read_text())["recipe"])
-
-
-def drawing(name: str, prior: Path | None, vqgan: Path | None, threads: int) -> dict[str, float]:
+def drawing(name: str, threads: int) -> dict[str, float]:
     """One picture, whole and in parts, at several numbers of steps, alone and against PyTorch."""
     model = genfast.load(name, threads=threads, device="cpu")
     assert isinstance(model, TokenModel)
@@ -147,22 +135,25 @@ def drawing(name: str, prior: Path | None, vqgan: Path | None, threads: int) -> 
     of_parts, seconds = medians(parts(model), 3 * TURNS), medians(whole, TURNS)
     figures = {f"{part}, milliseconds": 1000 * time for part, time in of_parts.items()}
     figures |= {f"one picture in {n} steps, seconds": time for n, time in seconds.items()}
-    if prior is None or vqgan is None:
-        return figures
-    # Before PyTorch computes, and in turns, since other work on the machine slows all of them.
+    # In turns, since other work on the machine slows all of them.
     times = medians({"genfast": whole[steps], **products(threads)}, 2 * TURNS)
-    linear, rest = operations(read(prior), read(vqgan), steps)
-    precision = model.bundle.manifest.graphs["predict"][0].precision
-    least = (linear * times["int8" if precision == "int8" else "float32"] + rest * times["float32"]) / (2 * SIDE**3)
+    network, codec, *_ = networks(model.bundle)
+    work = operations(network, codec)
+    in_int8 = [role for role in ("predict", "draw") if model.bundle.manifest.graphs[role][0].precision == "int8"]
+    least = 0.0
+    for part, count in work.items():
+        rate = 2 * SIDE**3 / times["int8" if part in in_int8 else "float32"]
+        least += count * (1 if part == "decode" else steps) / rate
     figures[f"share of the rate of products, {steps} steps"] = least / times["genfast"]
     # Contiguous is what PyTorch does unasked; channels last is the faster of its layouts here.
     layouts = {"eager": torch.contiguous_format, "eager, channels last": torch.channels_last}
-    draw = eager(model, prior, vqgan)
+    torch.set_num_threads(threads)
+    draw = eager(model, network, codec)
     rivals = {rival: partial(draw, steps, layout) for rival, layout in layouts.items()}
     for rival in rivals.values():
         tokens, pixels = rival()
         difference = np.abs(model.decode.run(tokens=tokens)["image"].astype(int) - pixels).max()
-        assert difference <= 3, "the rivals decode to other pictures"  # its weights are of half precision
+        assert difference <= 3, "the rivals decode to other pictures"
     times = medians({"genfast": whole[steps], **rivals}, TURNS)
     for rival in rivals:
         figures[f"times faster than PyTorch ({rival}), {steps} steps"] = times[rival] / times["genfast"]
@@ -185,13 +176,11 @@ def processes(name: str, threads: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="avatars1024")
-    parser.add_argument("--prior", type=Path)
-    parser.add_argument("--vqgan", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     figures = processes(options.model, options.threads)
-    figures |= drawing(options.model, options.prior, options.vqgan, options.threads)
+    figures |= drawing(options.model, options.threads)
     if options.json:
         print(json.dumps(figures, indent=2))
     else:

@@ -1,108 +1,28 @@
 """export/sundae.py: a small VQ-GAN and its prior, exported on the real command line, and drawn with as users do."""
 
-import json
 import re
 import resource
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
-from torch import nn
 
 import genfast
 from export.sundae import DIVERGENCE, fits, freeze, sundae
 from genfast import bundle
 from genfast.errors import UsageError
 from genfast.session import Session
-from training.loop import load_average
+from tests.export.tiny import CODES, SIDE, VQGAN_TABLE, random_vqgan, save_checkpoint
 from training.nets.hourglass import Hourglass
 from training.nets.vqgan import VQGAN
-from training.recipe import validate
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "training/recipes"
-SIDE, CODES = 8, 512
-
-VQGAN_TABLE = {
-    "name": "tiny-vqgan",
-    "family": "vqgan",
-    "loop": {"steps": 10, "batch": 5},
-    "data": {"name": "avatars"},
-    "vqgan": {"codes": CODES, "latent": 64, "regions": 2, "encoder": (8, 8, 8), "decoder": (8, 8, 8, 8)},
-}
-PRIOR_TABLE = {
-    "name": "tiny-prior",
-    "family": "sundae",
-    "loop": {"steps": 10, "batch": 5},
-    "data": {"name": "tokens", "folder": "tokens"},
-    "vqgan": "vqgan",
-    "hourglass": {
-        "tokens": SIDE,
-        "vocabulary": CODES,
-        "regions": 2,
-        "codes": 64,
-        "widths": (128, 128),
-        "heads": (2, 2),
-    },
-}
-
-
-def save_checkpoint(folder: Path, table: dict[str, Any], network: nn.Module) -> Path:
-    """A checkpoint after 7 steps, as it were."""
-    folder.mkdir(parents=True)
-    summary = {"recipe": asdict(validate(table)), "step": 7, "images": 35, "hours": 0.123}
-    (folder / "recipe.json").write_text(json.dumps(summary, default=str))
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "model.safetensors")
-    return folder
-
-
-def random_vqgan(seed: int) -> VQGAN:
-    torch.manual_seed(seed)
-    network = VQGAN(validate(VQGAN_TABLE).vqgan)
-    network.codebook.mul_(torch.logspace(1, -1, 64))  # as unequal as principal components
-    for layer in (network.encoder.network[-1], network.decoder.network[-2]):
-        nn.init.normal_(layer.weight, std=0.1)
-    return network.eval()
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A prior and its VQ-GAN, with random weights that give distributions of a few likely tokens."""
-    codec = random_vqgan(0)
-    network = Hourglass(validate(PRIOR_TABLE).hourglass)
-    network.set_codes(codec.codebook)
-    nn.init.normal_(network.out.weight, std=0.3)
-    nn.init.normal_(network.bias, std=2)
-    folder = tmp_path_factory.mktemp("runs")
-    return save_checkpoint(folder / "prior", PRIOR_TABLE, network), save_checkpoint(
-        folder / "vqgan", VQGAN_TABLE, codec
-    )
-
-
-@pytest.fixture(scope="module")
-def networks(checkpoints: tuple[Path, Path]) -> tuple[Hourglass, VQGAN]:
-    prior, vqgan = checkpoints
-    network = load_average(prior, Hourglass(validate(PRIOR_TABLE).hourglass))
-    return network.eval(), load_average(vqgan, VQGAN(validate(VQGAN_TABLE).vqgan)).eval()
-
-
-@pytest.fixture(scope="module")
-def exported(checkpoints: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    prior, vqgan = checkpoints
-    out = tmp_path_factory.mktemp("bundles") / "tiny"
-    command = [sys.executable, "-m", "export", "sundae", str(prior), str(out), "--vqgan", str(vqgan), "--notes", "Odd."]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"{out}: parity ") and done.stdout.count("\nparity, ") == 3
-    return out
 
 
 def test_the_manifest_says_what_it_is_and_that_it_is_right(exported: Path) -> None:

@@ -1,0 +1,150 @@
+"""A bundle of tokens as PyTorch networks again: to time them, or to train them further where no checkpoint is left.
+
+They are as rounded as the bundle holds them. Of the perceptron that makes keys of codes a bundle holds the keys alone;
+`checkpoints` learns it anew.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from export.folder import new
+from export.graph import parity
+from export.sundae import Frozen, Predict, tokens
+from genfast import bundle
+from genfast.bundle import Bundle
+from genfast.errors import UsageError
+from training import recipe as recipes
+from training.nets.hourglass import Hourglass
+from training.nets.vqgan import VQGAN
+from training.recipe import Recipe
+from training.sundae import SundaeRecipe
+from training.threads import every_core
+from training.vqgan import VQGANRecipe
+
+RECIPES = Path(recipes.__file__).with_name("recipes")
+ROUNDS, ROWS, RATE = 6000, 1024, 3e-3  # of Adam on the keys
+
+
+def networks(loaded: Bundle) -> tuple[Frozen, VQGAN, SundaeRecipe, VQGANRecipe]:
+    """The prior and the VQ-GAN of a bundle, with the recipes of training/recipes that they were made by.
+
+    Raises:
+        UsageError: it is of another family, or its recipe is none of this project.
+        ValueError: the networks do not compute what its graphs compute.
+    """
+    if loaded.manifest.family != "vq-sundae":
+        raise UsageError(f"{loaded.directory} is of family {loaded.manifest.family}, not vq-sundae")
+    recipe = _recipe(loaded.manifest.provenance.recipe)
+    assert isinstance(recipe, SundaeRecipe) and recipe.vqgan
+    of_vqgan = _recipe(recipe.vqgan.name)
+    assert isinstance(of_vqgan, VQGANRecipe)
+    predict, draw, decode, encode = (loaded.graph(role, "cuda") for role in ("predict", "draw", "decode", "encode"))
+
+    codec = VQGAN(of_vqgan.vqgan)
+    codec.load_state_dict(_pick(_constants(decode) | _constants(encode), codec), strict=True)
+    keys = _constants(draw)
+    network = Hourglass(recipe.hourglass)
+    state = network.state_dict() | _pick(constants := _constants(predict), network)
+    state |= {f"{name}.weight": weight for name, weight in _products(predict, constants, network).items()}
+    (state["place"],) = (x for x in constants.values() if x.shape == network.place.shape)
+    table = keys["keys"].transpose(1, 2).contiguous()  # (R * R, V, W)
+    state |= {"codes": codec.codebook, "bias": keys["biases"][:, 0], "context": table[..., recipe.hourglass.features :]}
+    network.load_state_dict(state, strict=True)
+    frozen = Frozen(network, table).eval()
+    parity(Predict(frozen), predict, lambda batch: tokens(frozen, batch))
+    return frozen, codec.eval(), recipe, of_vqgan
+
+
+def _recipe(name: str) -> Recipe:
+    path = RECIPES / f"{name}.toml"
+    if not path.exists():
+        raise UsageError(f"{name} is no recipe of training/recipes")
+    return recipes.read(path)
+
+
+def _constants(path: Path) -> dict[str, Tensor]:
+    """The constants of a graph by name, those that are stored in half precision or in eight bits as float32."""
+    weights = onnx.load(path).graph.initializer
+    arrays = {weight.name.removesuffix(".small"): numpy_helper.to_array(weight) for weight in weights}
+    scales = {name.removesuffix(".scale"): array for name, array in arrays.items() if name.endswith(".scale")}
+    scales |= {"keys": arrays["scales"]} if "scales" in arrays else {}
+    return {name: torch.as_tensor(array.astype(np.float32) * scales.get(name, 1)) for name, array in arrays.items()}
+
+
+def _pick(constants: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """The parameters of a network that kept their names."""
+    names = network.state_dict().keys()
+    return {name: constants[f"network.{name}"] for name in names if f"network.{name}" in constants}
+
+
+def _products(path: Path, constants: dict[str, Tensor], network: Hourglass) -> dict[str, Tensor]:
+    """The weights of linear layers by name. Export transposed them and took their names, but not their order."""
+    called: list[str] = []
+    hooks = [
+        layer.register_forward_hook(lambda *_, name=name: called.append(name))
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Linear)
+    ]
+    network.predict(*tokens(network, 1).values())
+    for hook in hooks:
+        hook.remove()
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    found = [node.input[1] for node in nodes if node.op_type in ("MatMul", "product") and node.input[1] in constants]
+    return {name: constants[weight].T.contiguous() for name, weight in zip(called, found, strict=True)}
+
+
+def checkpoints(directory: Path, runs: Path) -> None:
+    """Write checkpoints of a bundle's VQ-GAN and prior into `runs`, for recipes to start from.
+
+    Raises:
+        UsageError: as `networks`, or a run is there already.
+    """
+    loaded = bundle.load(directory)
+    network, codec, recipe, of_vqgan = networks(loaded)
+    prior = Hourglass(recipe.hourglass)
+    prior.load_state_dict(network.state_dict())
+    prior.set_codes(codec.codebook)
+    with torch.no_grad():
+        prior.token[0].weight *= codec.codebook.square().mean().sqrt()  # what `export.sundae.freeze` took away
+    rest = learn_keys(prior, network.keys)
+    provenance = loaded.manifest.provenance
+    for made, state in ((of_vqgan, codec), (recipe, prior)):
+        with new(runs / made.name) as folder:
+            checkpoint = folder / "checkpoint-00000000"
+            checkpoint.mkdir()
+            save_file(
+                {name: x.contiguous() for name, x in state.state_dict().items()}, checkpoint / "model.safetensors"
+            )
+            spent = {"step": 0, "images": provenance.images_seen, "hours": provenance.hours}
+            about = {"recipe": dataclasses.asdict(made), **spent}
+            (checkpoint / "recipe.json").write_text(json.dumps(about, indent=2, default=str))
+    print(f"{runs}: {of_vqgan.name}, {recipe.name}; share of the keys' variance that was not learned: {rest:.4f}")
+
+
+def learn_keys(network: Hourglass, table: Tensor) -> float:
+    """Fit the perceptron to the keys (R * R, V, W), those of frequent tokens first; returns the variance left over."""
+    codes, keys = network.codes.flatten(0, 1), table[..., : network.config.features].flatten(0, 1)
+    weights = network.bias.detach().flatten().exp().clamp(min=1e-7).sqrt()[:, None]
+    weights /= weights.mean()
+    rng = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(network.key.parameters(), lr=RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, ROUNDS, pct_start=0.02, cycle_momentum=False)
+    with every_core():
+        for _ in range(ROUNDS):
+            rows = torch.randint(len(codes), (ROWS,), generator=rng)
+            loss = (weights[rows] * (network.key(codes[rows]) - keys[rows]).square()).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        with torch.no_grad():
+            errors, spread = (network.key(codes) - keys).square(), (keys - keys.mean(0)).square()
+            return float((weights * errors).mean() / (weights * spread).mean())

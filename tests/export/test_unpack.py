@@ -1,0 +1,77 @@
+"""export/unpack.py: a bundle gives back the networks that it was made of, and checkpoints that training starts from."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from export import unpack
+from export.sundae import sundae
+from genfast import bundle
+from genfast.errors import UsageError
+from tests.export.tiny import PRIOR_TABLE, SIDE, VQGAN_TABLE
+from training.nets.hourglass import Hourglass
+from training.nets.vqgan import VQGAN
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The recipes of the small networks are some of the project's."""
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+    for table in (PRIOR_TABLE | {"vqgan": f"runs/{VQGAN_TABLE['name']}"}, VQGAN_TABLE):
+        lines = [f"{key} = {_toml(value)}" for key, value in table.items()]
+        (recipes / f"{table['name']}.toml").write_text("\n".join(lines))
+    monkeypatch.setattr(unpack, "RECIPES", recipes)
+    monkeypatch.setattr(unpack, "ROUNDS", 300)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value)
+
+
+@pytest.mark.usefixtures("known")
+def test_the_networks_are_those_of_the_bundle(exported: Path, networks: tuple[Hourglass, VQGAN]) -> None:
+    prior, codec, *_ = unpack.networks(bundle.load(exported))
+    z, label = torch.randint(prior.config.vocabulary, (3, SIDE**2)), torch.tensor([0, 4, 5])
+    with torch.inference_mode():
+        exact, again = networks[0](z, label).log_softmax(2), prior(z, label).log_softmax(2)
+        assert (exact.exp() * (exact - again)).sum(2).mean() < 0.01  # it was rounded
+        grid = z.unflatten(1, (SIDE, SIDE))
+        torch.testing.assert_close(codec.decode(grid), networks[1].decode(grid), atol=0.03, rtol=0)
+
+
+@pytest.mark.usefixtures("known")
+def test_checkpoints_can_be_exported_again(exported: Path, tmp_path: Path) -> None:
+    """What the bundle holds comes back to the bit, but for the keys, which were learned anew."""
+    runs = tmp_path / "runs"
+    unpack.checkpoints(exported, runs)
+    sundae(runs / "tiny-prior/checkpoint-00000000", tmp_path / "again", runs / "tiny-vqgan/checkpoint-00000000")
+    names = [path.name for path in exported.glob("*.bin") if not path.name.startswith("draw")]
+    assert len(names) >= 2
+    for name in names:
+        assert (tmp_path / "again" / name).read_bytes() == (exported / name).read_bytes()
+    with pytest.raises(UsageError, match="exists"):
+        unpack.checkpoints(exported, runs)
+
+
+@pytest.mark.usefixtures("known")
+def test_keys_are_learned(exported: Path) -> None:
+    prior, *_ = unpack.networks(bundle.load(exported))
+    fresh = Hourglass(prior.config)
+    fresh.set_codes(prior.codes)
+    assert unpack.learn_keys(fresh, prior.keys) < 0.7 * unpack.learn_keys(fresh, torch.randn_like(prior.keys))
+
+
+def test_what_is_no_bundle_of_tokens_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is of family ddgan, not vq-sundae"):
+        unpack.checkpoints(tiny_bundle, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_recipe_of_others_is_refused(exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="tiny-prior is no recipe"):
+        unpack.checkpoints(exported, tmp_path / "runs")
