@@ -4,16 +4,19 @@
 
 Features are those of efficientnet-lite0, which nothing was trained against. Samples take the classes in turn, as the
 held-out faces do. The floor is the distance of as many real faces from the same reference. Sheets of what was made are
-written to --out: reconstructions beside originals, samples, samples beside the nearest faces trained on.
+written to --out: reconstructions beside originals, samples, samples beside the nearest faces trained on; and, for
+several numbers of steps, a plot of quality against time.
 """
 
 import argparse
 import json
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -66,18 +69,47 @@ def reconstructions(model: genfast.Model, embedder: Embedder, count: int, out: P
     }
 
 
-def distances(model: genfast.Model, embedder: Embedder, count: int, steps: list[int]) -> dict[str, float]:
+def distances(
+    model: genfast.Model, embedder: Embedder, count: int, steps: list[int], out: Path | None
+) -> dict[str, float]:
     """FID and KID of so many samples from as many held-out faces, by steps, and of as many other real faces."""
     reference = embed(embedder, faces("test", count))
-    sets = {"real faces (the floor)": embed(embedder, faces("test", count, start=count))}
+
+    def compare(features: Features) -> dict[str, float]:
+        fid = frechet_distance(Moments.of(features), Moments.of(reference))
+        return {"FID": fid, "1000 KID": 1000 * kernel_distance(features, reference)}
+
+    table = {"real faces (the floor)": compare(embed(embedder, faces("test", count, start=count)))}
     for n in steps:
-        drawn = (batch[0] for batch in model.batches(range(count), batch=1, steps=n))
-        sets[f"{n} steps"] = embed(embedder, drawn)
-    figures = {}
-    for name, features in sets.items():
-        figures[f"FID, {name}"] = frechet_distance(Moments.of(features), Moments.of(reference))
-        figures[f"1000 KID, {name}"] = 1000 * kernel_distance(features, reference)
-    return figures
+        features, seconds = [], []
+        for index in range(count):
+            began = time.perf_counter()
+            (picture,) = model.sample(1, start=index, steps=n)
+            seconds.append(time.perf_counter() - began)
+            features.append(embedder(picture[None])[0])
+        table[f"{n} steps"] = {**compare(np.stack(features)), "seconds a picture": median(seconds)}
+    if out and len(steps) > 1:
+        plot(table, out / "avatars1024-steps.png")
+    return {f"{figure}, {name}": value for name, row in table.items() for figure, value in row.items()}
+
+
+def plot(table: dict[str, dict[str, float]], out: Path) -> None:
+    """FID over seconds a picture, a point for each number of steps, with the floor."""
+    from matplotlib.figure import Figure
+
+    floor, *names = table
+    rows = [table[name] for name in names]
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    seconds, fids = ([row[key] for row in rows] for key in ("seconds a picture", "FID"))
+    axes.plot(seconds, fids, marker="o")
+    for name, x, y in zip(names, seconds, fids, strict=True):
+        axes.annotate(name, (x, y), xytext=(4, 6), textcoords="offset points")
+    axes.axhline(table[floor]["FID"], color="C1", linestyle="--", label=floor)
+    axes.set(title="avatars1024", xlabel="seconds a picture", ylabel="FID", xscale="log", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(out, dpi=120)
 
 
 def neighbours(model: genfast.Model, embedder: Embedder, train: int, out: Path) -> dict[str, float]:
@@ -118,7 +150,7 @@ def main() -> None:
     embedder = Embedder.find("efficientnet-lite0")
     figures = reconstructions(model, embedder, options.reconstructions, options.out) if options.reconstructions else {}
     if options.samples:
-        figures |= distances(model, embedder, options.samples, options.steps or [model.steps])
+        figures |= distances(model, embedder, options.samples, options.steps or [model.steps], options.out)
     if options.out:
         figures |= neighbours(model, embedder, options.train, options.out)
     print(json.dumps(figures, indent=2))
