@@ -4,15 +4,7 @@ from pathlib import Path
 import pytest
 
 from genfast import hub
-from genfast.errors import ModelError, UsageError
-
-
-@pytest.fixture
-def nothing_shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Only the cache, in a folder of its own: returns where its bundles lie."""
-    monkeypatch.setattr(hub, "_SHIPPED", ())
-    monkeypatch.setenv("GENFAST_CACHE", str(tmp_path))
-    return tmp_path / "bundles"
+from genfast.errors import AbsentError, ModelError, UsageError
 
 
 def test_a_folder_is_found_as_itself(tiny_bundle: Path) -> None:
@@ -40,18 +32,15 @@ def test_a_name_wins_over_a_folder_of_that_name(
 ) -> None:
     shutil.copytree(tiny_bundle, tmp_path / "fashion28")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="fashion28 has no weights here; put its bundle into .*bundles/fashion28-t4"):
+    with pytest.raises(ModelError, match="fashion28 has no weights here; set GENFAST_MIRROR .* into .*bundles/fashion28-t4$"):
         hub.find("fashion28")
     assert hub.find("./fashion28") == Path("fashion28")
 
 
-def test_a_model_stands_in_until_the_weights_are_here(token_bundle: Path, nothing_shipped: Path) -> None:
-    assert hub.stand_in("ffhq1024") == "avatars1024"
-    assert hub.stand_in("avatars1024") is hub.stand_in("fashion28") is hub.stand_in("no/such/folder") is None
-    with pytest.raises(ModelError, match="ffhq1024's weights are not published: train them .*, or put .*/ffhq1024$"):
+def test_weights_that_are_not_published_are_found_once_they_are_here(token_bundle: Path, nothing_shipped: Path) -> None:
+    with pytest.raises(AbsentError, match="ffhq1024's weights are not published: train them .*, or put .*/ffhq1024$"):
         hub.find("ffhq1024")
     shutil.copytree(token_bundle, nothing_shipped / "ffhq1024")
-    assert hub.stand_in("ffhq1024") is None
     assert hub.find("ffhq1024") == hub.find("ffhq1024", 16) == nothing_shipped / "ffhq1024"
 
 
