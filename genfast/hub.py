@@ -115,9 +115,7 @@ def pull(name: str) -> Path:
                     shutil.rmtree(target)
                 partial.rename(target)
     except OSError as error:
-        raise ModelError(
-            f"cannot write into {bundles()}: {error.strerror}; make room there, or set GENFAST_CACHE"
-        ) from error
+        raise ModelError(f"cannot write into {bundles()}: {error.strerror}; mend that, or set GENFAST_CACHE") from error
     return target
 
 

@@ -121,7 +121,11 @@ class Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path).lstrip("/")
         self.server.asked.append(path)
-        content = (self.server.folder / path).read_bytes()
+        try:
+            content = (self.server.folder / path).read_bytes()
+        except FileNotFoundError:
+            self.give(b"", 404)
+            return
         next(self.server.faults.get(Path(path).name, iter(())), Answer.give)(self, content)
 
     def give(self, content: bytes, status: int = 200, **headers: object) -> None:
