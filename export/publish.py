@@ -30,7 +30,7 @@ def publish(out: Path, folders: Iterable[Path]) -> Index:
         published = bundle.load(out / name)
         if published.sha256 != source.sha256:
             raise UsageError(f"{out / name} is another bundle; give {folder} another name, or remove that one")
-        known[name] = Published(manifest=published.sha256, size=published.size)
+        known[name] = Published(manifest_sha256=published.sha256, size=published.size)
     index = Index(format=1, bundles=dict(sorted(known.items())))
     with atomic(path) as stream:
         stream.write(index.model_dump_json(indent=2).encode() + b"\n")

@@ -51,7 +51,7 @@ def is_shipped(directory: Path) -> bool:
 def size(directory: Path) -> int:
     """Bytes of the files of a bundle."""
     total = 0
-    for file in directory.rglob("*"):
+    for file in filter(Path.is_file, directory.rglob("*")):
         with suppress(FileNotFoundError):  # of a download that goes on
             total += file.stat().st_size
     return total
@@ -80,8 +80,8 @@ def here(name_or_path: str, steps: int | None = None, loss: str | None = None) -
             f"{entry.name}'s weights are not published: train them ({recipes}), or put their bundle into {place}"
         )
     raise AbsentError(
-        f"{entry.name} has no weights here; set GENFAST_MIRROR to the address of a mirror and run genfast pull "
-        f"{entry.name}, or put its bundle into {place}"
+        f"{entry.name} has no weights here; set GENFAST_MIRROR to the address of a mirror (and GENFAST_OFFLINE to 0) "
+        f"and run genfast pull {entry.name}, or put its bundle into {place}"
     )
 
 
@@ -125,7 +125,7 @@ class Cached:
 
     name: str
     state: Literal["cached", "verified", "corrupt", "unfinished", "removed"]
-    bytes: int
+    size: int  # bytes
     fault: str | None = None
 
 
@@ -140,7 +140,7 @@ def prune() -> list[Cached]:
     for folder in _folders():
         with suppress(TimeoutError), _lock(_name(folder), patient=False):
             found = _inspect(folder, verify=True)
-            if found.state in ("corrupt", "unfinished"):
+            if found.state in ("corrupt", "unfinished") and folder.exists():  # else it was finished meanwhile
                 shutil.rmtree(folder)
                 removed.append(replace(found, state="removed"))
     return removed
@@ -155,11 +155,11 @@ def _name(folder: Path) -> str:
 
 
 def _inspect(folder: Path, verify: bool) -> Cached:
-    bytes = size(folder)
-    if folder.name.startswith("."):
-        return Cached(_name(folder), "unfinished", bytes)
+    name = _name(folder)
+    if folder.name != name:
+        return Cached(name, "unfinished", size(folder))
     fault = _fault(folder, bundle.load if verify else bundle.read)
-    return Cached(folder.name, "corrupt" if fault else "verified" if verify else "cached", bytes, fault)
+    return Cached(name, "corrupt" if fault else "verified" if verify else "cached", size(folder), fault)
 
 
 def _fault(folder: Path, check: Callable[[Path], bundle.Bundle] = bundle.load) -> str | None:

@@ -29,16 +29,16 @@ INDEX = "index.json"
 
 _LARGEST_TEXT = 2**20  # bytes of an index, or of a manifest
 _CHUNK = 2**16
-_TIMEOUT = 30  # seconds of silence
+_TIMEOUT = 20  # seconds of silence
 _RETRIES = 4  # pooch waits 1, 2, 3 and 4 seconds before them
 
 
 class Published(BaseModel):
-    """A bundle at the mirror: the SHA-256 of its manifest, and the bytes of all of its files."""
+    """A bundle at the mirror; `size` is that of all of its files, in bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    manifest: bundle.Sha256
+    manifest_sha256: bundle.Sha256
     size: int = Field(gt=0)
 
 
@@ -75,15 +75,15 @@ def fetch(name: str, folder: Path) -> None:
     mirror = address()
     if mirror is None:
         raise AbsentError(
-            f"nothing to fetch {name} from: set GENFAST_MIRROR to the address of a mirror, and GENFAST_OFFLINE to 0"
+            f"nothing to fetch {name} from; set GENFAST_MIRROR to the address of a mirror (and GENFAST_OFFLINE to 0)"
         )
     published = _index(mirror).bundles.get(name)
     if published is None:
         raise AbsentError(f"{name} is neither here nor at {mirror}")
     path = folder / bundle.MANIFEST
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != published.manifest:
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != published.manifest_sha256:
         shutil.rmtree(folder, ignore_errors=True)  # what is there belongs to another manifest
-    _download(f"{mirror}/{name}/{bundle.MANIFEST}", path, _LARGEST_TEXT, published.manifest)
+    _download(f"{mirror}/{name}/{bundle.MANIFEST}", path, _LARGEST_TEXT, published.manifest_sha256)
     promised = bundle.read(folder)
     if promised.size != published.size:
         raise ModelError(f"{mirror}/{INDEX} announces {published.size} bytes of {name}, its manifest {promised.size}")

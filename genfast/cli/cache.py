@@ -20,7 +20,7 @@ def cache(
 
     found = [*(hub.prune() if prune else ()), *hub.cached(verify)]
     rows: list[dict[str, Any]] = [
-        {"name": each.name, "state": each.state, "megabytes": round(each.bytes / 1e6, 1), "fault": each.fault}
+        {"name": each.name, "state": each.state, "megabytes": round(each.size / 1e6, 1), "fault": each.fault}
         for each in found
     ]
     if as_json:

@@ -1,4 +1,4 @@
-"""Two small extractors with real graphs, whose features have closed forms; folders of images; a small disk; a mirror."""
+"""Two small extractors, whose features have closed forms; folders of images; a small disk; a mirror."""
 
 import json
 import shutil
