@@ -3,6 +3,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -25,15 +26,6 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GENFAST_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONPATH", str(Path(genfast.__file__).parents[1]))
     return tmp_path / "cache" / "bundles"
-
-
-def slowly(answer: Any, content: bytes) -> None:
-    """Send a file within about 50 ms."""
-    step = len(content) // 5 + 1
-    answer.give(content[:step], Content_Length=len(content))
-    for start in range(step, len(content), step):
-        answer.server.end.wait(0.01)
-        answer.wfile.write(content[start : start + step])
 
 
 def test_models_are_pulled(cli, server, token_bundle: Path, cached: Path) -> None:
@@ -132,21 +124,30 @@ def test_of_two_clients_one_waits_for_the_other(server, token_bundle: Path, cach
 
 
 def test_a_killed_pull_leaves_nothing_half(server, token_bundle: Path, cached: Path) -> None:
+    sent = 0
+
+    def slowly(answer: Any, content: bytes) -> None:
+        nonlocal sent
+        step = len(content) // 5 + 1
+        for start in range(0, len(content), step):
+            piece = content[start : start + step]
+            answer.wfile.write(piece) if start else answer.give(piece, Content_Length=len(content))
+            sent += 1
+            answer.server.end.wait(0.005)
+
     source = server.publish(token_bundle, "ffhq1024")
     server.faults = {file: itertools.repeat(slowly) for file in FILES}
-    moment = random.Random(0)
+    chance = random.Random(0)
     kills = unfinished = 0
     while kills < 15:
-        server.asked.clear()
+        sent, pieces = 0, chance.randrange(20)
         with subprocess.Popen(PULL, stdout=subprocess.DEVNULL) as process:
-            while not server.asked:
-                assert process.poll() is None
-                time.sleep(0.01)
-            try:
-                process.wait(moment.uniform(0, 0.35))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                kills += 1
+            while sent <= pieces and process.poll() is None:
+                time.sleep(0.001)
+            time.sleep(chance.uniform(0, 0.02))
+            process.kill()
+        assert process.returncode in (0, -signal.SIGKILL)
+        kills += process.returncode != 0
         unfinished += (cached / ".ffhq1024.partial").exists()
         if (cached / "ffhq1024").exists():
             assert bundle.load(cached / "ffhq1024").sha256 == bundle.load(source).sha256
