@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 from urllib.error import URLError
 from urllib.parse import quote
-from urllib.request import urlopen
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -144,6 +143,8 @@ def _download(
 
 @contextmanager
 def _open(url: str) -> Iterator[Iterator[bytes]]:
+    from urllib.request import urlopen
+
     import requests
 
     if url.startswith("file:"):
