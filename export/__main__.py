@@ -93,6 +93,20 @@ def unpack(
     checkpoints(bundle, runs)
 
 
+@app.command()
+def publish(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the mirror; made where it does not exist.")],
+    bundles: Annotated[
+        list[Path] | None, typer.Argument(help="Folders of bundles; by default those in assets/bundles.")
+    ] = None,
+) -> None:
+    """Add bundles to a mirror, a folder that any web server or object store can serve, and print their names."""
+    from export.publish import publish
+
+    shipped = Path(__file__).parents[1] / "assets" / "bundles"
+    print(*publish(out, bundles or sorted(shipped.iterdir())).bundles, sep="\n")
+
+
 if __name__ == "__main__":
     try:
         app()

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cache, partial
 
 from genfast import bundle, catalog, hub, sundae
-from genfast.errors import UsageError
+from genfast.errors import AbsentError, UsageError
 from genfast.models import DiffusionModel, Model, TokenModel
 from genfast.session import Session
 
@@ -25,16 +25,20 @@ def load(
 
     `steps` picks the weights that were trained for so many steps, `loss` those trained by that loss; a model of tokens
     takes any number of steps, a DDPM any up to its own. `device` is "auto", "cpu", "cuda" or "cuda:N"; `threads` is for
-    the CPU. Where nobody has published weights, another model may `stand_in`, which is said on the log. Raises
-    UsageError where there are no weights for `steps` and `loss` or the model does not draw, ModelError where it is
-    unknown, not here or corrupt, DeviceError where a device cannot be had.
+    the CPU. Weights that are not here are fetched where a mirror is set; where nobody has published them, another model
+    may `stand_in`, which is said on the log. Raises UsageError where there are no weights for `steps` and `loss` or the
+    model does not draw, ModelError where it is unknown, cannot be had or is corrupt, DeviceError where a device cannot
+    be had.
     """
-    if stand_in and (other := hub.stand_in(name)):
-        folder = hub.find(other)  # complains where that is missing as well
-        _log.warning("genfast: %s; drawing with %s instead", hub.absence(name), other)
-        name = other
-    else:
+    try:
         folder = hub.find(name, steps, loss)
+    except AbsentError as absence:
+        other = catalog.entry(name).stand_in
+        if other is None or not stand_in:
+            raise
+        folder = hub.find(other)  # complains where that is missing as well
+        _log.warning("genfast: %s; drawing with %s instead", absence, other)
+        name = other
     loaded = bundle.load(folder)
     manifest = loaded.manifest
     known = name if name in catalog.entries() else manifest.name

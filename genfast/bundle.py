@@ -7,7 +7,7 @@ with its size and SHA-256, so the hash of the manifest identifies the whole.
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -29,6 +29,12 @@ def _stays_inside(path: str) -> str:
 
 
 BundlePath = Annotated[str, AfterValidator(_stays_inside)]
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]  # it begins the names of the files that are drawn
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 ClassName = Annotated[str, Field(pattern=r"^\w[\w ./+-]*$")]
@@ -80,8 +86,8 @@ class File(_Part):
     """A file of the bundle; `size` in bytes."""
 
     path: BundlePath
-    size: int
-    sha256: str
+    size: int = Field(ge=0)
+    sha256: Sha256
 
 
 class Sampling(_Part):
@@ -122,7 +128,7 @@ class Manifest(_Part):
     """What manifest.json holds."""
 
     format: Literal[1]
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")  # it begins the names of the files that are drawn
+    name: Name
     family: Family
     summary: str
     licence: str
@@ -174,11 +180,16 @@ class Manifest(_Part):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle on disk. `sha256` is that of its manifest, which holds the hashes of all other files."""
+    """A bundle on disk. `sha256` is that of its manifest, which holds the hashes of all other files."""
 
     directory: Path
     manifest: Manifest
     sha256: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files, the manifest included."""
+        return (self.directory / MANIFEST).stat().st_size + sum(file.size for file in self.manifest.files)
 
     def graph(self, role: str, provider: str = "cpu") -> Path:
         """The first graph of that role that serves "cpu" or "cuda". Raises ModelError where there is none."""
@@ -188,22 +199,35 @@ class Bundle:
         raise ModelError(f"{self.manifest.name} has no graph for {role} on {provider}")
 
 
-def load(directory: Path) -> Bundle:
-    """Read the manifest of a bundle and verify every file. Raises ModelError where anything is off."""
+_Document = TypeVar("_Document", bound=BaseModel)
+
+
+def parse(kind: type[_Document], text: bytes, complaint: str) -> _Document:
+    """Read a JSON document. Raises ModelError that begins with `complaint`, such as "x is not a manifest"."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = "".join(f"{key}: " for key in first["loc"])
+        raise ModelError(f"{complaint} that this version reads: {where}{first['msg']}") from error
+
+
+def read(directory: Path) -> Bundle:
+    """Read the manifest of a bundle and leave its files unverified. Raises ModelError where it cannot be read."""
     path = directory / MANIFEST
     try:
         text = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{directory} is no bundle: cannot read {MANIFEST} ({error.strerror})") from error
-    try:
-        manifest = Manifest.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = "".join(f"{key}: " for key in first["loc"])
-        raise ModelError(f"{path} is not a manifest that this version reads: {where}{first['msg']}") from error
-    for file in manifest.files:
+    return Bundle(directory, parse(Manifest, text, f"{path} is not a manifest"), hashlib.sha256(text).hexdigest())
+
+
+def load(directory: Path) -> Bundle:
+    """Read the manifest of a bundle and verify every file. Raises ModelError where anything is off."""
+    bundle = read(directory)
+    for file in bundle.manifest.files:
         _verify(directory, file)
-    return Bundle(directory, manifest, hashlib.sha256(text).hexdigest())
+    return bundle
 
 
 def _verify(directory: Path, file: File) -> None:

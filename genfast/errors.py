@@ -29,6 +29,10 @@ class ModelError(GenfastError):
     exit_code = 4
 
 
+class AbsentError(ModelError):
+    """Weights that are neither here nor at a mirror."""
+
+
 class DeviceError(GenfastError):
     """A device that was asked for and cannot be had."""
 

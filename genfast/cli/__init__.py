@@ -7,10 +7,12 @@ from typing import Annotated, NoReturn
 import typer
 
 from genfast import __version__
+from genfast.cli.cache import cache
 from genfast.cli.fid import fid
 from genfast.cli.info import info
 from genfast.cli.inpaint import inpaint
 from genfast.cli.models import models
+from genfast.cli.pull import pull
 from genfast.cli.sample import sample
 from genfast.errors import GenfastError
 
@@ -19,7 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for command in sample, inpaint, fid, models, info:
+for command in sample, inpaint, fid, models, info, pull, cache:
     app.command()(command)
 
 

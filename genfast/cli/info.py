@@ -35,7 +35,7 @@ def _image(path: Path) -> dict[str, Any]:
 def _model(name: str) -> dict[str, Any]:
     from genfast import bundle, hub
 
-    found = bundle.load(hub.find(name))
+    found = bundle.load(hub.here(name))
     return {
         **found.manifest.model_dump(mode="json", exclude={"format", "files"}, exclude_none=True),
         "steps": found.manifest.steps,

@@ -1,37 +1,46 @@
 """`genfast models`: the known models, and what of them is on this machine."""
 
-import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from genfast.cli.output import print_json, print_table
+from genfast.errors import ModelError
+
 
 def models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document, with measured figures, instead of a table.")
+    ] = False,
 ) -> None:
     """List the known models, one line for each set of weights."""
-    from genfast import catalog, hub
+    from genfast import bundle, catalog, hub
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for entry in catalog.entries().values():
         for variant in entry.variants:
             folder = hub.locate(variant.bundle)
+            place = "missing" if folder is None else "shipped" if hub.is_shipped(folder) else "cached"
+            figures: list[dict[str, Any]] = []
+            if folder:
+                try:
+                    figures = [figure.model_dump() for figure in bundle.read(folder).manifest.figures]
+                except ModelError:
+                    place = "corrupt"
             rows.append(
                 {
                     "name": entry.name,
                     "family": entry.family,
                     "steps": variant.steps,
                     "loss": variant.loss,
-                    "megabytes": folder and round(sum(file.stat().st_size for file in folder.rglob("*")) / 1e6, 1),
-                    "place": "missing" if folder is None else "shipped" if hub.is_shipped(folder) else "cached",
+                    "megabytes": folder and round(hub.size(folder) / 1e6, 1),
+                    "place": place,
                     "licence": entry.licence,
                     "summary": entry.summary,
+                    "figures": figures,
                 }
             )
     if as_json:
-        print(json.dumps({"models": rows}))
-        return
-    lines = [list(rows[0])] + [["-" if cell is None else str(cell) for cell in row.values()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print_json({"models": rows})
+    else:
+        print_table([{name: cell for name, cell in row.items() if name != "figures"} for row in rows])

@@ -1,18 +1,14 @@
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
-from genfast import hub
-from genfast.errors import ModelError, UsageError
-
-
-@pytest.fixture
-def nothing_shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Only the cache, in a folder of its own: returns where its bundles lie."""
-    monkeypatch.setattr(hub, "_SHIPPED", ())
-    monkeypatch.setenv("GENFAST_CACHE", str(tmp_path))
-    return tmp_path / "bundles"
+import genfast
+from genfast import bundle, hub
+from genfast.errors import AbsentError, ModelError, UsageError
 
 
 def test_a_folder_is_found_as_itself(tiny_bundle: Path) -> None:
@@ -40,18 +36,15 @@ def test_a_name_wins_over_a_folder_of_that_name(
 ) -> None:
     shutil.copytree(tiny_bundle, tmp_path / "fashion28")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="fashion28 has no weights here; put its bundle into .*bundles/fashion28-t4"):
+    with pytest.raises(ModelError, match="^fashion28 has no weights here; set GENFAST_MIRROR .*/fashion28-t4$"):
         hub.find("fashion28")
     assert hub.find("./fashion28") == Path("fashion28")
 
 
-def test_a_model_stands_in_until_the_weights_are_here(token_bundle: Path, nothing_shipped: Path) -> None:
-    assert hub.stand_in("ffhq1024") == "avatars1024"
-    assert hub.stand_in("avatars1024") is hub.stand_in("fashion28") is hub.stand_in("no/such/folder") is None
-    with pytest.raises(ModelError, match="ffhq1024's weights are not published: train them .*, or put .*/ffhq1024$"):
+def test_weights_that_are_not_published_are_found_once_they_are_here(token_bundle: Path, nothing_shipped: Path) -> None:
+    with pytest.raises(AbsentError, match="ffhq1024's weights are not published: train them .*, or put .*/ffhq1024$"):
         hub.find("ffhq1024")
     shutil.copytree(token_bundle, nothing_shipped / "ffhq1024")
-    assert hub.stand_in("ffhq1024") is None
     assert hub.find("ffhq1024") == hub.find("ffhq1024", 16) == nothing_shipped / "ffhq1024"
 
 
@@ -68,3 +61,92 @@ def test_a_loss_is_for_models_of_the_catalogue(tiny_bundle: Path) -> None:
         hub.find("fashion28", loss="hinge")
     with pytest.raises(UsageError, match="tiny holds one set of weights; a loss picks among those of a model"):
         hub.find(str(tiny_bundle), loss="relativistic")
+
+
+def test_what_is_whole_is_not_fetched_and_what_is_corrupt_is(server, tiny_bundle: Path, nothing_shipped: Path) -> None:
+    source = server.publish(tiny_bundle, "fashion28-t4")
+    folder = hub.pull("fashion28-t4")
+    assert folder == nothing_shipped / "fashion28-t4"
+    server.asked.clear()
+    assert hub.pull("fashion28-t4") == folder and server.asked == []
+    (folder / "step.onnx").write_bytes(b"")
+    assert hub.pull("fashion28-t4") == folder
+    assert (folder / "step.onnx").read_bytes() == (source / "step.onnx").read_bytes()
+
+
+def test_what_ships_is_not_fetched(server, tiny_bundle: Path) -> None:
+    server.publish(tiny_bundle, "fashion28-t4")
+    assert hub.is_shipped(hub.pull("fashion28-t4")) and server.asked == []
+
+
+def test_without_a_mirror_nothing_can_be_pulled(nothing_shipped: Path) -> None:
+    with pytest.raises(AbsentError, match="nothing to fetch fashion28-t4 from; set GENFAST_MIRROR"):
+        hub.pull("fashion28-t4")
+
+
+def test_weights_at_the_mirror_draw_themselves(
+    server, token_bundle: Path, nothing_shipped: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.publish(token_bundle, "avatars1024")
+    assert genfast.load("ffhq1024").name == "avatars1024"
+    assert caplog.messages == [
+        f"genfast: ffhq1024 is neither here nor at {server.url}; drawing with avatars1024 instead"
+    ]
+    server.publish(token_bundle, "ffhq1024")
+    assert genfast.load("ffhq1024").name == "ffhq1024"
+    assert len(caplog.messages) == 1
+
+
+def test_the_cache_is_listed_verified_and_pruned(server, tiny_bundle: Path, nothing_shipped: Path) -> None:
+    assert hub.cached() == hub.prune() == []
+    for name in "good", "rotten", "bare":
+        shutil.copytree(tiny_bundle, nothing_shipped / name)
+    (nothing_shipped / "rotten" / "step.onnx").write_bytes(b"")
+    (nothing_shipped / "bare" / "manifest.json").unlink()
+    for name in ".fashion28-t4.partial", ".busy.partial":
+        (nothing_shipped / name).mkdir()
+    states = {
+        "bare": "corrupt",
+        "busy": "unfinished",
+        "fashion28-t4": "unfinished",
+        "good": "cached",
+        "rotten": "cached",
+    }
+    assert {each.name: each.state for each in hub.cached()} == states
+    states |= {"good": "verified", "rotten": "corrupt"}
+    assert {each.name: each.state for each in hub.cached(verify=True)} == states
+    with FileLock(nothing_shipped / ".busy.lock"):
+        removed = hub.prune()
+    assert {each.name: each.state for each in removed} == dict.fromkeys(("bare", "fashion28-t4", "rotten"), "removed")
+    assert [each.name for each in hub.cached()] == ["busy", "good"]
+    assert hub.cached()[1].size == sum(path.stat().st_size for path in tiny_bundle.iterdir())
+
+
+def test_a_bundle_that_the_disk_cannot_hold_is_not_begun(
+    server, conv_bundle: Path, nothing_shipped: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.publish(conv_bundle, "fashion28-t4")
+    monkeypatch.setenv("GENFAST_CACHE", str(small_disk))
+    with pytest.raises(ModelError, match=r"^fashion28-t4 takes 2\.5 MB more, and .* has 0\.0 MB free; make room there"):
+        hub.find("fashion28")
+    assert server.asked == ["index.json", "fashion28-t4/manifest.json"]
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "step.onnx"])
+def test_a_disk_that_fills_up_leaves_nothing(
+    server, tiny_bundle: Path, nothing_shipped: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    def fill(answer: Any, content: bytes) -> None:
+        with suppress(OSError), (small_disk / "full").open("wb", buffering=0) as other:
+            while True:
+                other.write(bytes(512))
+        answer.give(content)
+
+    server.publish(tiny_bundle, "fashion28-t4")
+    server.faults[file] = iter([fill])
+    monkeypatch.setenv("GENFAST_CACHE", str(small_disk))
+    with pytest.raises(ModelError, match=f"^cannot write into {small_disk}/bundles: No space left on device"):
+        hub.find("fashion28")
+    assert hub.locate("fashion28-t4") is None
+    (small_disk / "full").unlink()
+    bundle.load(hub.find("fashion28"))

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -170,18 +170,6 @@ def test_a_file_size_limit_leaves_nothing_half_written(cli, tiny_bundle: Path, t
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     fails(done, 1, f"cannot write {tmp_path}/out/tiny-0-0.png: File too large")
     assert not list((tmp_path / "out").iterdir())
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of eight pages."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=32k", "genfast-test", str(disk)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a file system is not permitted here")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
 
 
 def test_a_full_disk_leaves_whole_images(cli, tiny_bundle: Path, small_disk: Path) -> None:

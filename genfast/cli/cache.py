@@ -1,0 +1,33 @@
+"""`genfast cache`: the weights that were fetched."""
+
+from typing import Annotated, Any
+
+import typer
+
+from genfast.cli.output import print_json, print_table
+from genfast.errors import ModelError
+
+
+def cache(
+    verify: Annotated[bool, typer.Option("--verify", help="Read every file and compare its SHA-256.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove unfinished downloads and, having verified all, corrupt bundles.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
+) -> None:
+    """List the bundles of the cache, whose folder is GENFAST_CACHE or the user's own."""
+    from genfast import hub
+
+    found = [*(hub.prune() if prune else ()), *hub.cached(verify)]
+    rows: list[dict[str, Any]] = [
+        {"name": each.name, "state": each.state, "megabytes": round(each.size / 1e6, 1), "fault": each.fault}
+        for each in found
+    ]
+    if as_json:
+        print_json({"folder": str(hub.bundles()), "bundles": rows})
+    else:
+        print(hub.bundles())
+        if rows:
+            print_table(rows)
+    if corrupt := [each.name for each in found if each.state == "corrupt"]:
+        raise ModelError(f"corrupt: {', '.join(corrupt)}; genfast pull fetches again, genfast cache --prune removes")

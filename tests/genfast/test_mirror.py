@@ -1,0 +1,339 @@
+"""Bundles fetched from a real server that misbehaves: each is whole or not there, and the next call succeeds."""
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genfast import bundle, hub, mirror
+from genfast.errors import AbsentError, ModelError, UsageError
+
+NAME = "fashion28-t4"
+FILES = ("index.json", "manifest.json", "step.onnx")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One attempt at each file, and a short one."""
+    monkeypatch.setattr(mirror, "_RETRIES", 0)
+    monkeypatch.setattr(mirror, "_TIMEOUT", 0.2)
+
+
+def same(folder: Path, source: Path) -> bool:
+    """Whether two bundles have the same files."""
+    contents = ({path.name: path.read_bytes() for path in place.iterdir()} for place in (folder, source))
+    return next(contents) == next(contents)
+
+
+# How a server can fail: each is one answer.
+
+
+def cut(tenths: int) -> Callable[[Any, bytes], None]:
+    return lambda answer, content: answer.give(content[: len(content) * tenths // 10], Content_Length=len(content))
+
+
+def reset(answer: Any, content: bytes) -> None:
+    answer.give(content[: len(content) // 2], Content_Length=len(content))
+    answer.wfile.flush()
+    answer.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    answer.connection.close()
+
+
+def hang_up(answer: Any, content: bytes) -> None:
+    pass
+
+
+def stall_at_once(answer: Any, content: bytes) -> None:
+    answer.server.end.wait()
+
+
+def stall_half_way(answer: Any, content: bytes) -> None:
+    cut(5)(answer, content)
+    answer.server.end.wait()
+
+
+def drip(answer: Any, content: bytes, pieces: int = 8) -> None:
+    step = len(content) // pieces + 1
+    answer.give(content[:step], Content_Length=len(content))
+    for start in range(step, len(content), step):
+        answer.server.end.wait(0.01)
+        answer.wfile.write(content[start : start + step])
+
+
+def no_end(answer: Any, content: bytes) -> None:
+    answer.give(content, Content_Length=None)
+    while not answer.server.end.is_set():
+        answer.wfile.write(bytes(2**16))
+
+
+def flip(answer: Any, content: bytes) -> None:
+    answer.give(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
+
+
+def status(code: int, **headers: str) -> Callable[[Any, bytes], None]:
+    return lambda answer, content: answer.give(b"<html>", code, **headers)
+
+
+def redirect(answer: Any, content: bytes) -> None:
+    answer.give(b"", 302, Location=answer.path)
+
+
+HARMFUL = {
+    **{f"cut at {tenths} tenths": cut(tenths) for tenths in range(10)},
+    "reset": reset,
+    "hang up": hang_up,
+    "stall at once": stall_at_once,
+    "stall half way": stall_half_way,
+    "too short": lambda answer, content: answer.give(content[:-2]),
+    "too long": lambda answer, content: answer.give(content + b"more"),
+    "without end": no_end,
+    "nothing": lambda answer, content: answer.give(b""),
+    "length that is too small": lambda answer, content: answer.give(content, Content_Length=len(content) - 2),
+    "length that is no number": lambda answer, content: answer.give(content[:-2], Content_Length="long"),
+    "wrong byte": flip,
+    "a page for people": lambda answer, content: answer.give(b"<html>Please log in</html>"),
+    "not HTTP": lambda answer, content: answer.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n"),
+    "not gzip": lambda answer, content: answer.give(content, Content_Encoding="gzip"),
+    "403": status(403),
+    "404": status(404),
+    "429": status(429),
+    "500": status(500),
+    "503": status(503),
+    "redirect to a file": status(302, Location="file:///etc/hostname"),
+    "redirect to nowhere": status(302, Location="http://127.0.0.1:1/"),
+    "redirect without a place": status(302),
+    "redirect for ever": redirect,
+}
+HARMLESS = {"redirect": redirect, "slow drip": drip}
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("fault", HARMFUL)
+def test_a_fault_leaves_nothing_and_the_next_call_succeeds(
+    server, tiny_bundle: Path, nothing_shipped: Path, impatient: None, fault: str, file: str
+) -> None:
+    source = server.publish(tiny_bundle, NAME)
+    server.faults[file] = itertools.repeat(HARMFUL[fault])
+    with pytest.raises(ModelError, match="^(cannot fetch )?" + server.url) as caught:
+        hub.find("fashion28")
+    assert len(str(caught.value).splitlines()) == 1
+    assert hub.locate(NAME) is None
+    assert not [folder for folder in nothing_shipped.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
+    server.faults.clear()
+    assert same(hub.find("fashion28"), source)
+
+
+@pytest.mark.parametrize("fault", {**HARMFUL, **HARMLESS})
+def test_a_passing_fault_is_overcome(
+    server, tiny_bundle: Path, nothing_shipped: Path, impatient: None, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr(mirror, "_RETRIES", 1)
+    monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
+    source = server.publish(tiny_bundle, NAME)
+    server.faults["step.onnx"] = iter([{**HARMFUL, **HARMLESS}[fault]])
+    if fault in ("403", "404"):  # asking again would not help
+        with pytest.raises(ModelError, match=f"^cannot fetch .*/step.onnx: {fault} "):
+            hub.find("fashion28")
+    assert same(hub.find("fashion28"), source)
+
+
+def test_a_server_that_sends_too_much_is_cut_off(
+    server, tiny_bundle: Path, nothing_shipped: Path, impatient: None
+) -> None:
+    cut_off = threading.Event()
+
+    def no_end_in_sight(answer: Any, content: bytes) -> None:
+        try:
+            no_end(answer, content)
+        except OSError:
+            cut_off.set()
+
+    size = (server.publish(tiny_bundle, NAME) / "step.onnx").stat().st_size
+    for file, most in ("index.json", 2**20), ("manifest.json", 2**20), ("step.onnx", size):
+        server.faults[file] = iter([no_end_in_sight])
+        with pytest.raises(ModelError, match=f"{file}: more comes than the {most} bytes that were announced"):
+            hub.find("fashion28")
+        assert cut_off.wait(10)
+        cut_off.clear()
+
+
+def forge(**fields: Any) -> Callable[[Path], None]:
+    """Change what the index says of the bundle."""
+
+    def change(folder: Path) -> None:
+        index = json.loads((folder / "index.json").read_text())
+        index["bundles"][NAME] |= fields
+        (folder / "index.json").write_text(json.dumps(index))
+
+    return change
+
+
+def replace_index(text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "index.json").write_text(text)
+
+
+def forge_manifest(*files: dict[str, Any], **fields: Any) -> Callable[[Path], None]:
+    """Change the manifest, more files or fields, and let the index vouch for it."""
+
+    def change(folder: Path) -> None:
+        path = folder / NAME / "manifest.json"
+        manifest = json.loads(path.read_text()) | fields
+        manifest["files"] += files
+        path.write_text(json.dumps(manifest))
+        size = path.stat().st_size + sum(file["size"] for file in manifest["files"])
+        forge(manifest_sha256=hashlib.sha256(path.read_bytes()).hexdigest(), size=size)(folder)
+
+    return change
+
+
+def file(path: str, content: bytes = b"<html>", size: int | None = None) -> dict[str, Any]:
+    """A file as a manifest names it."""
+    digest = hashlib.sha256(content).hexdigest()
+    return {"path": path, "size": len(content) if size is None else size, "sha256": digest}
+
+
+@pytest.mark.parametrize(
+    ("forgery", "message"),
+    [
+        (replace_index(""), "index.json is not an index that this version reads: Invalid JSON"),
+        (replace_index("[]"), "index.json is not an index that this version reads: "),
+        (replace_index('{"format": 2, "bundles": {}}'), "index.json is not an index that this version reads: format: "),
+        (replace_index('{"format": 1, "bundles": {}}'), f"^{NAME} is neither here nor at http://127.0.0.1:"),
+        (
+            replace_index('{"format": 1, "bundles": {"../up": {}}}'),
+            "is not an index that this version reads: bundles: ",
+        ),
+        (
+            forge(manifest_sha256="0" * 63),
+            f"is not an index that this version reads: bundles: {NAME}: manifest_sha256: ",
+        ),
+        (
+            forge(manifest_sha256="md5:" + "0" * 32),
+            f"is not an index that this version reads: bundles: {NAME}: manifest_sha256: ",
+        ),
+        (forge(path="/etc"), f"is not an index that this version reads: bundles: {NAME}: path: Extra inputs"),
+        (forge(size=0), f"is not an index that this version reads: bundles: {NAME}: size: "),
+        (forge(manifest_sha256="0" * 64), "cannot fetch .*/manifest.json: SHA256 hash of downloaded file"),
+        (forge(size=10), f"index.json announces 10 bytes of {NAME}, its manifest "),
+        (forge_manifest(format=2), "manifest.json is not a manifest that this version reads: format: "),
+        (forge_manifest(file("../up")), "is not a manifest that this version reads: files: 1: path: "),
+        (forge_manifest(file("/tmp/up")), "is not a manifest that this version reads: files: 1: path: "),
+        (forge_manifest(file("a/../../up")), "is not a manifest that this version reads: files: 1: path: "),
+        (forge_manifest(file("..\\up")), "is not a manifest that this version reads: files: 1: path: "),
+        (forge_manifest(file("big", size=-1)), "is not a manifest that this version reads: files: 1: size: "),
+        (forge_manifest(file("big", size=2**62)), r"takes 4611686018427\.4 MB more, and .* MB free; make room there"),
+        (forge_manifest(file("absent")), "cannot fetch http://.*/fashion28-t4/absent: 404 Not Found"),
+        (forge_manifest(file("manifest.json")), "cannot fetch .*/manifest.json: "),
+        (forge_manifest(file("step.onnx/a")), "cannot write into .*: Not a directory; mend that"),
+        (forge_manifest(file("step.onnx")), "cannot fetch .*/step.onnx: "),
+    ],
+)
+def test_forged_trees_are_refused(
+    server,
+    tiny_bundle: Path,
+    nothing_shipped: Path,
+    impatient: None,
+    tmp_path: Path,
+    forgery: Callable[[Path], object],
+    message: str,
+) -> None:
+    source = server.publish(tiny_bundle, NAME)
+    honest = shutil.copytree(server.folder, tmp_path / "honest")
+    before = {path for path in tmp_path.iterdir()} | {nothing_shipped}
+    forgery(server.folder)
+    with pytest.raises(ModelError, match=message):
+        hub.find("fashion28")
+    assert {path for path in tmp_path.iterdir()} == before
+    assert {path.name for path in nothing_shipped.iterdir()} <= {f".{NAME}.lock", f".{NAME}.partial"}
+    server.folder = honest
+    assert same(hub.find("fashion28"), source)
+
+
+def test_a_download_goes_on_where_it_stopped(
+    server, token_bundle: Path, nothing_shipped: Path, impatient: None
+) -> None:
+    source = server.publish(token_bundle, "ffhq1024")
+    server.faults["encode.onnx"] = iter([cut(5)])  # the third of four files
+    with pytest.raises(ModelError):
+        hub.find("ffhq1024")
+    (nothing_shipped / ".ffhq1024.partial" / "tmp1234").touch()  # pooch's, had the process been killed
+    server.asked.clear()
+    assert same(hub.find("ffhq1024"), source)
+    assert server.asked == ["index.json", "ffhq1024/encode.onnx", "ffhq1024/predict.onnx"]
+
+
+def test_what_rotted_in_an_unfinished_download_is_fetched_again(
+    server, token_bundle: Path, nothing_shipped: Path, impatient: None
+) -> None:
+    source = server.publish(token_bundle, "ffhq1024")
+    server.faults["encode.onnx"] = iter([cut(5)])
+    with pytest.raises(ModelError):
+        hub.find("ffhq1024")
+    os.truncate(nothing_shipped / ".ffhq1024.partial" / "draw.onnx", 100)
+    assert same(hub.find("ffhq1024"), source)
+
+
+def test_nothing_is_fetched_offline(
+    server, tiny_bundle: Path, nothing_shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.publish(tiny_bundle, NAME)
+    monkeypatch.setenv("GENFAST_OFFLINE", "1")
+    with pytest.raises(AbsentError, match="fashion28 has no weights here"):
+        hub.find("fashion28")
+    assert server.asked == [] and not nothing_shipped.exists()
+    monkeypatch.setenv("GENFAST_OFFLINE", "0")
+    assert hub.find("fashion28") == nothing_shipped / NAME
+
+
+def test_a_mirror_may_be_a_folder(
+    server, tiny_bundle: Path, nothing_shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = server.publish(tiny_bundle, NAME)
+    place = server.folder.rename(server.folder.with_name("a folder"))
+    monkeypatch.setenv("GENFAST_MIRROR", place.with_name("nowhere").as_uri())
+    with pytest.raises(ModelError, match="cannot fetch file:///.*/nowhere/index.json: .*No such file or directory"):
+        hub.find("fashion28")
+    monkeypatch.setenv("GENFAST_MIRROR", place.as_uri() + "/")
+    assert same(hub.find("fashion28"), source)
+    assert server.asked == []
+
+
+def test_a_proxy_is_asked_where_one_is_set(
+    server, tiny_bundle: Path, nothing_shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = server.publish(tiny_bundle, NAME)
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.setenv("GENFAST_MIRROR", "http://mirror.invalid")
+    assert same(hub.find("fashion28"), source)
+    assert server.asked == ["index.json", f"{NAME}/manifest.json", f"{NAME}/step.onnx"]
+
+
+def test_a_mirror_has_an_address(monkeypatch: pytest.MonkeyPatch, nothing_shipped: Path) -> None:
+    for address in "ftp://mirror.invalid", "mirror.invalid/genfast", "/srv/genfast":
+        monkeypatch.setenv("GENFAST_MIRROR", address)
+        with pytest.raises(UsageError, match=f"GENFAST_MIRROR is {address}; it must begin with http://"):
+            hub.find("fashion28")
+
+
+def test_names_of_files_are_quoted_and_others_may_read_them(
+    server, tiny_bundle: Path, nothing_shipped: Path, tmp_path: Path
+) -> None:
+    source = shutil.copytree(tiny_bundle, tmp_path / "odd")
+    (source / "what?").mkdir()
+    (source / "what?" / "50%20 #1").touch()
+    fields = bundle.load(source).manifest.model_dump(exclude={"format", "files"})
+    bundle.write(source, **fields)
+    server.publish(source, NAME)
+    folder = hub.find("fashion28")
+    assert [path.name for path in folder.glob("what?/*")] == ["50%20 #1"]
+    modes = {path.stat().st_mode for path in folder.rglob("*") if path.is_file()}
+    assert modes == {(source / "what?" / "50%20 #1").stat().st_mode}
