@@ -282,7 +282,7 @@ class TokenModel(Model):
 
 
 # Options that change nothing, by order.
-_IDLE = {"confidence": {"share", "share_end", "all_below"}, "random": {"choice_temperature"}}
+_IDLE = {"confidence": {"share", "share_end", "all_below"}, "random": {"choice_temperature", "settle"}}
 
 
 def _run(session: Session, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:

@@ -60,6 +60,7 @@ class Options:
     min_steps: int = 10  # before an image may be finished early
     guidance: float = 1.0  # 1 is none: classifier-free guidance (Ho and Salimans 2022) away from no class
     choice_temperature: float = 0.0  # of order "confidence": noise in the choice of what is kept, fading out
+    settle: float = 0.0  # of order "confidence": share of the steps, the last, in which all is kept and judged anew
 
     def __post_init__(self) -> None:
         if self.order not in get_args(Order):
@@ -74,6 +75,7 @@ class Options:
             "min_steps": (0, math.inf),
             "guidance": (0, 100),
             "choice_temperature": (0, 100),
+            "settle": (0, 0.9),
         }
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
@@ -102,7 +104,8 @@ def sample(
     `watch` is given the tokens [B, N] before the first step and after each; it may keep them.
 
     Order "random": a random share of the tokens is redrawn at each step. Order "confidence": all are, and the next step
-    sees only the surest of them among random tokens, more at each step (a cosine: Chang et al. 2022, MaskGIT).
+    sees only the surest of them among random tokens, more at each step (a cosine: Chang et al. 2022, MaskGIT). While it
+    settles, it sees all of them: what was drawn in the dark can still be mended.
     An image is finished, and leaves the batch, when as many draws in a row as it has tokens to draw changed nothing.
     """
     tokens = _random_tokens(vocabulary, seed, indices, 0, length)  # z_0
@@ -139,7 +142,7 @@ def sample(
         else:
             update = may_change
             tokens[rows] = after = np.where(update, drawn, before)
-            done = step / options.steps
+            done = min(1.0, step / (options.steps * (1 - options.settle)))
             chance = uniform(*address, Purpose.CHOICE, (length,))
             gumbel = -np.log(-np.log(np.maximum(chance, 1e-30)))
             sureness = np.log(np.maximum(probability, 1e-30)) + options.choice_temperature * (1 - done) * gumbel

@@ -56,6 +56,7 @@ def sample(
     min_steps: Annotated[int | None, _tokens("Before an image that no longer changes is finished early.")] = None,
     guidance: Annotated[float | None, _tokens("Above 1, more typical of the class, for twice the time.")] = None,
     choice_temperature: Annotated[float | None, _tokens("Chance in what is kept, for --order confidence.")] = None,
+    settle: Annotated[float | None, _tokens("Share of steps, the last, that mend what is drawn; as above.")] = None,
 ) -> None:
     """Draw images as MODEL-SEED-INDEX.png and print their paths.
 
@@ -76,6 +77,7 @@ def sample(
         "min_steps": min_steps,
         "guidance": guidance,
         "choice_temperature": choice_temperature,
+        "settle": settle,
     }
     options = {name: value for name, value in choices.items() if value is not None}
 

@@ -79,7 +79,7 @@ def test_options_override_the_defaults_of_the_bundle(model: TokenModel, token_bu
     eleven = genfast.load(str(token_bundle), steps=11)
     assert eleven.steps == 11
     assert np.array_equal(eleven.sample(3), model.sample(3, steps=11))
-    given = dict(temperature=2.0, temperature_end=3.0, guidance=1.5, choice_temperature=4.0)
+    given = dict(temperature=2.0, temperature_end=3.0, guidance=1.5, choice_temperature=4.0, settle=0.5)
     for name, value in given.items():
         assert not np.array_equal(model.sample(9, **{name: value}), model.sample(9)), name
     assert np.array_equal(model.sample(9, temperature=1.0, temperature_end=0.5), model.sample(9))

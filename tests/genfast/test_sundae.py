@@ -114,8 +114,12 @@ def test_order_random_redraws_a_share_and_all_tokens_in_few_steps(
         assert 0.4 < np.mean(np.diff(seen, axis=0)[1:] == np.diff(seen, axis=0)[:-1]) < 0.6  # a new choice each time
 
 
-def test_order_confidence_keeps_the_surest_among_random_tokens() -> None:
-    """Token n draws 100 + n with a confidence that grows with n: the network sees the last ones, more at each step."""
+@pytest.mark.parametrize("settle", [0.0, 0.25])
+def test_order_confidence_keeps_the_surest_among_random_tokens(settle: float) -> None:
+    """Token n draws 100 + n with a confidence that grows with n: the network sees the last ones, more at each step.
+
+    While it settles, it sees them all.
+    """
     inputs: list[np.ndarray] = []
 
     def predict(tokens, label):
@@ -127,11 +131,11 @@ def test_order_confidence_keeps_the_surest_among_random_tokens() -> None:
         return np.broadcast_to(np.arange(N) + 100, tokens.shape), np.broadcast_to(confidence, tokens.shape)
 
     steps, seen = 8, []
-    options = Options(steps=steps, min_steps=steps)
+    options = Options(steps=steps, min_steps=steps, settle=settle)
     final = sample(predict, draw, options=options, labels=labels(1), indices=[0], watch=seen.append, **COMMON)
     assert final.tolist() == [[*range(100, 100 + N)]]
     for step, tokens in enumerate(inputs):
-        kept = math.ceil(N * (1 - math.cos(math.pi / 2 * step / steps)))
+        kept = math.ceil(N * (1 - math.cos(math.pi / 2 * min(1, step / (steps - settle * steps)))))
         assert (tokens >= 100).ravel().tolist() == [False] * (N - kept) + [True] * kept
         assert tokens[tokens < 100].size == 0 or tokens[tokens < 100].max() < V
     assert not np.array_equal(inputs[1][0, :10], inputs[2][0, :10])  # new random tokens each time
@@ -290,6 +294,7 @@ def test_guidance_mixes_features(scale: float, calls: int) -> None:
         ("guidance", -0.1),
         ("guidance", math.inf),
         ("choice_temperature", -1.0),
+        ("settle", 1.0),
         ("order", "raster"),
     ],
 )
