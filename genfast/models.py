@@ -2,13 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from genfast import ddgan, masks, sundae
+from genfast import ddgan, fleet, masks, sundae
 from genfast.bundle import Bundle, ImageSize, TokenGrid
 from genfast.errors import UsageError
 from genfast.session import Session
@@ -33,6 +33,7 @@ class Model(ABC):
     name: str  # in the catalogue, else that of the bundle
     steps: int  # unless an option says otherwise
     image: ImageSize
+    helpers: tuple[fleet.Load, ...] = field(default=(), kw_only=True)  # the same model on further devices
 
     def sample(self, n: int, *, seed: int = 0, start: int = 0, batch: int | None = None, **options: Any) -> Pixels:
         """Draw images start .. start + n - 1 of a seed: uint8 [n, H, W, C].
@@ -58,19 +59,29 @@ class Model(ABC):
             raise UsageError(f"the batch must be at least 1, not {size}")
         _check_range(seed, indices)
         self.label(0, **options)
-        chunks = (indices[start : start + size] for start in range(0, len(indices), size))
-        return (self._pixels(self._draw(list(chunk), seed, size, options)) for chunk in chunks)
+
+        def draw(chunk: Sequence[int]) -> Pixels:
+            return self._pixels(self._draw(list(chunk), seed, size, options))
+
+        share = min(size, -(-len(indices) // (1 + len(self.helpers)))) or 1  # so that no device is idle
+        chunks = [indices[start : start + share] for start in range(0, len(indices), share)]
+        return fleet.batches(draw, self.helpers, chunks, seed=seed, batch=size, **options)
 
     def history(self, index: int, *, seed: int = 0, **options: Any) -> Iterator[Pixels]:
         """How an image comes about: what it starts from, then the picture after each step, each uint8 [H, W, C].
 
-        The last is the image that `sample` draws.
+        The last is the image that `sample` draws. Raises UsageError where the model is on several devices.
         """
+        self._check_alone()
         _check_range(seed, [index])
         self.label(0, **options)
         states: list[npt.NDArray[Any]] = []
         self._draw([index], seed, 1, options, states.append)
         return (self._pixels(state)[0] for state in states)
+
+    def _check_alone(self) -> None:
+        if self.helpers:
+            raise UsageError("only whole images are drawn on several devices; give a single --device")
 
     @abstractmethod
     def fill(
@@ -92,6 +103,7 @@ class Model(ABC):
         genfast.inpaint does the rest. Options are those of drawing, without a class by default, and for a model of
         tokens `rule`: whether "any" token that the hole touches is drawn, or those alone that lie in it with "all" of
         their pixels; and `ring`: how many tokens around those. For the others `resample`: see genfast.ddgan.inpaint.
+        Raises UsageError where the model is on several devices.
         """
 
     @abstractmethod
@@ -132,6 +144,7 @@ class DiffusionModel(Model):
         resample: int = 1,
         **options: Any,
     ) -> tuple[Pixels, npt.NDArray[np.float32]]:
+        self._check_alone()
         self.label(index, **options)
         _check_range(seed, [index])
         if not 1 <= resample <= 1000:
@@ -252,6 +265,7 @@ class TokenModel(Model):
         ring: int = RING,
         **options: Any,
     ) -> tuple[Pixels, npt.NDArray[np.float32]]:
+        self._check_alone()
         self.label(index, label, **options)
         _check_range(seed, [index])
         chosen, classes = self._options(options), self.bundle.manifest.classes
