@@ -65,7 +65,12 @@ class Session:
     def _open(self, threads: int | None, *accelerator: tuple[str, dict[str, int]]) -> str | None:
         """Load the graph on an accelerator, or on the CPU alone. Returns what stands in the way, None on success."""
         with _silence():
-            import onnxruntime
+            try:
+                import onnxruntime
+            except ImportError as error:
+                raise DeviceError(
+                    f"onnxruntime cannot be imported: {_first_line(error)}; see genfast doctor"
+                ) from error
 
             if accelerator and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
                 return "this onnxruntime has no CUDA; install onnxruntime-gpu (x86-64 Linux or Windows)"
@@ -145,6 +150,18 @@ class Session:
         finally:
             self.calls += 1
             self.seconds += time.perf_counter() - began
+
+
+def built() -> tuple[str, str]:
+    """The version of onnxruntime, and that of the CUDA that it is built for: "" where it is for the CPU alone.
+
+    Loads what there is of that CUDA and its cuDNN. Raises ImportError where onnxruntime is broken.
+    """
+    with _silence():
+        import onnxruntime
+
+        onnxruntime.preload_dlls()
+    return onnxruntime.__version__, onnxruntime.cuda_version
 
 
 def parse(device: str) -> int:

@@ -1,7 +1,10 @@
-"""Where a command writes."""
+"""Where a command writes, and JSON."""
 
+import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from genfast.errors import UsageError
 
@@ -13,3 +16,8 @@ def prepare(out: Path) -> None:
         tempfile.TemporaryFile(dir=out).close()
     except OSError as error:
         raise UsageError(f"cannot write into {out}: {error.strerror}; choose another folder with --out") from error
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON document, with the version of its schema."""
+    print(json.dumps({"schema": 1, **document}))
