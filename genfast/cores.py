@@ -2,6 +2,8 @@
 
 import math
 import os
+import platform
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,3 +58,12 @@ def _read(group: Path, legacy: bool) -> Iterator[float]:
             yield int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):  # no such file, or a quota of "max"
         return
+
+
+def processor(root: Path = _ROOT) -> str:
+    """What the processor is called, as far as the system knows."""
+    try:
+        name = re.search(r"^model name\s*: (.+)$", (root / "proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:  # not Linux
+        name = None
+    return name[1] if name else platform.processor() or platform.machine()

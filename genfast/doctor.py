@@ -12,7 +12,7 @@ from importlib.metadata import packages_distributions, version
 import numpy as np
 
 from genfast import __version__, hub
-from genfast.cores import affinity, cores, quota
+from genfast.cores import affinity, cores, processor, quota
 from genfast.errors import GenfastError
 from genfast.products import product
 from genfast.session import built, has_driver
@@ -45,7 +45,7 @@ def examine() -> list[Finding]:
         findings += [driver, *_libraries(cuda)]
     else:
         findings.append(Finding("driver", None))
-    findings += [_probe("cpu", platform.machine()), *(_probe(f"cuda:{i}", gpu) for i, gpu in enumerate(gpus))]
+    findings += [_probe("cpu", processor()), *(_probe(f"cuda:{i}", gpu) for i, gpu in enumerate(gpus))]
     return [*findings, _cores(), _cache(), *_environment()]
 
 
@@ -113,7 +113,7 @@ def _version(library: str, function: str) -> str | None:
 def _probe(device: str, name: str) -> Finding:
     """Whether a device multiplies matrices, and rightly."""
     try:
-        result = np.asarray(product("float32", device, side=256)())
+        result = np.asarray(product("float32", 256, device)())
     except GenfastError as error:
         fault, _, cure = str(error).partition("; ")
         return Finding(device, name, fault=fault, cure=cure)

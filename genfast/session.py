@@ -76,9 +76,7 @@ class Session:
                 return "this onnxruntime has no CUDA; install onnxruntime-gpu (x86-64 Linux or Windows)"
             if accelerator:
                 onnxruntime.preload_dlls()  # finds the libraries that come with the extra `cuda`
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level = 4
-            options.intra_op_num_threads = threads or cores()
+            options = self._options(onnxruntime, threads or cores())
             try:
                 # Its own fallback would change the device behind our back, and print.
                 self._session = onnxruntime.InferenceSession(
@@ -92,6 +90,12 @@ class Session:
         if not has_driver():
             return "there is no NVIDIA driver on this machine"
         return "CUDA 13 and cuDNN 9 were not found; pip install 'genfast[cuda]'"
+
+    def _options(self, onnxruntime: Any, threads: int) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = threads
+        return options
 
     def run(self, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
         """Run the graph on named inputs, all with the batch as their first axis; returns its outputs by name."""

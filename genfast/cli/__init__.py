@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from genfast import __version__
+from genfast.cli.bench import bench
 from genfast.cli.doctor import doctor
 from genfast.cli.fid import fid
 from genfast.cli.info import info
@@ -20,7 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for command in sample, inpaint, fid, models, info, doctor:
+for command in sample, inpaint, fid, models, info, doctor, bench:
     app.command()(command)
 
 

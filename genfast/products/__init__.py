@@ -13,13 +13,11 @@ import numpy.typing as npt
 
 from genfast.session import Session
 
-SIDE = 2048  # of the matrices that rates are measured by: smaller ones do not reach them
-
 Precision = Literal["float32", "int8"]
 
 
 def product(
-    precision: Precision, device: str = "cpu", threads: int | None = None, side: int = SIDE
+    precision: Precision, side: int, device: str = "cpu", threads: int | None = None
 ) -> Callable[[], npt.ArrayLike]:
     """A function that multiplies two matrices of side * side on a device: 2 * side**3 operations.
 

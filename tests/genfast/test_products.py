@@ -21,9 +21,9 @@ def test_a_graph_is_a_product_and_nothing_else(precision: str) -> None:
 
 
 def test_a_product_can_be_computed_again_and_again() -> None:
-    multiply = product("float32", side=64)
+    multiply = product("float32", 64)
     for _ in range(5):
         assert np.allclose(np.asarray(multiply()), np.eye(64), atol=1e-5)
-    multiply = product("int8", side=64)
+    multiply = product("int8", 64)
     first = np.asarray(multiply())
     assert first.dtype == np.int32 and abs(first).max() > 1000 and np.array_equal(multiply(), first)
