@@ -5,9 +5,10 @@ from dataclasses import replace
 from functools import cache, partial
 
 from genfast import bundle, catalog, hub, sundae
+from genfast.cores import cores
 from genfast.errors import AbsentError, UsageError
 from genfast.models import DiffusionModel, Model, TokenModel
-from genfast.session import Session
+from genfast.session import Session, parse
 
 _log = logging.getLogger("genfast")
 
@@ -24,11 +25,12 @@ def load(
     """Load a sampler: a model of the catalogue by name, or the folder of a bundle.
 
     `steps` picks the weights that were trained for so many steps, `loss` those trained by that loss; a model of tokens
-    takes any number of steps, a DDPM any up to its own. `device` is "auto", "cpu", "cuda" or "cuda:N"; `threads` is for
-    the CPU. Weights that are not here are fetched where a mirror is set; where nobody has published them, another model
-    may `stand_in`, which is said on the log. Raises UsageError where there are no weights for `steps` and `loss` or the
-    model does not draw, ModelError where it is unknown, cannot be had or is corrupt, DeviceError where a device cannot
-    be had.
+    takes any number of steps, a DDPM any up to its own. `device` is "auto", "cpu", "cuda" or "cuda:N", or several as in
+    "cuda:0,cuda:1": then `sample` and `batches` draw in a process for each, and a script needs an
+    `if __name__ == "__main__":` around what it does. `threads` is for the CPU, a process. Weights that are not here are
+    fetched where a mirror is set; where nobody has published them, another model may `stand_in`, which is said on the
+    log. Raises UsageError where there are no weights for `steps` and `loss` or the model does not draw, ModelError
+    where it is unknown, cannot be had or is corrupt, DeviceError where a device cannot be had.
     """
     try:
         folder = hub.find(name, steps, loss)
@@ -43,7 +45,15 @@ def load(
     manifest = loaded.manifest
     known = name if name in catalog.entries() else manifest.name
 
-    def session(role: str, device: str = device) -> Session:
+    first, *others = device.split(",")
+    for other in others:
+        parse(other)
+    if others and threads is None:
+        threads = max(1, cores() // (1 + len(others)))
+    place = str(folder.resolve())
+    helpers = tuple(partial(load, place, steps=steps, device=other, threads=threads) for other in others)
+
+    def session(role: str, device: str = first) -> Session:
         return Session(partial(loaded.graph, role), device, threads)
 
     if manifest.family in ("ddgan", "ddpm"):
@@ -55,7 +65,7 @@ def load(
         if not 1 <= taken <= total:
             raise UsageError(f"{name} takes 1 to {total} steps, not {steps}")
         levels = tuple(t * total // taken for t in range(taken + 1))
-        return DiffusionModel(loaded, known, taken, manifest.image, session("step"), levels)
+        return DiffusionModel(loaded, known, taken, manifest.image, session("step"), levels, helpers=helpers)
     if manifest.family == "vq-sundae":
         assert manifest.tokens and manifest.image
         options = manifest.sampling.options or sundae.Options()
@@ -65,5 +75,7 @@ def load(
         draw, decode = session("draw", predict.device), session("decode", predict.device)
         encode = cache(partial(session, "encode", predict.device))
         sessions = predict, draw, decode, encode
-        return TokenModel(loaded, known, options.steps, manifest.image, manifest.tokens, options, *sessions)
+        return TokenModel(
+            loaded, known, options.steps, manifest.image, manifest.tokens, options, *sessions, helpers=helpers
+        )
     raise UsageError(f"{name} is of family {manifest.family} and draws nothing")

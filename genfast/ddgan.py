@@ -17,11 +17,13 @@ class Step(Protocol):
 
     x_t [B, C, H, W] f32; t [B] i64, T .. 1; z [B, L] f32, None for a DDPM; noise [B, C, H, W] f32
     -> x_{t-1} and the x_0 that was predicted, both [B, C, H, W] f32. At t = 1 the two are equal.
+
+    What it gives may stay on a device, and need not outlive the call after the next: np.asarray brings it here.
     """
 
     def __call__(
-        self, x_t: Floats, t: npt.NDArray[np.int64], z: Floats | None, noise: Floats, /
-    ) -> tuple[Floats, Floats]: ...
+        self, x_t: npt.ArrayLike, t: npt.NDArray[np.int64], z: Floats | None, noise: Floats, /
+    ) -> tuple[npt.ArrayLike, npt.ArrayLike]: ...
 
 
 def sample(
@@ -57,14 +59,15 @@ def denoise(
     watch: Callable[[Pixels], None] | None = None,
 ) -> Pixels:
     """Run the last `steps` steps of the reverse process from x = x_steps [B, C, H, W]; otherwise as `sample`."""
+    x_t: npt.ArrayLike = x
     for t in range(steps, 0, -1):
         z = None if latent is None else normal(seed, indices, t, Purpose.LATENT, (latent,))  # [B, L]
         # q(x_0 | x_1, x_0) has no variance.
         noise = normal(seed, indices, t, Purpose.POSTERIOR, x.shape[1:]) if t > 1 else np.zeros_like(x)
-        x, x_0 = step(x, np.full(len(x), t, np.int64), z, noise)
+        x_t, x_0 = step(x_t, np.full(len(x), t, np.int64), z, noise)
         if watch:
             watch(to_pixels(x_0))
-    return to_pixels(x)
+    return to_pixels(x_t)
 
 
 def inpaint(
@@ -97,7 +100,8 @@ def inpaint(
             x_t = np.where(hole, x, np.sqrt(signal) * x_0 + np.sqrt(1 - signal) * noise)
             z = None if latent is None else normal(*address, Purpose.LATENT, (latent,))  # [B, L]
             noise = normal(*address, Purpose.POSTERIOR, x.shape[1:]) if t > 1 else np.zeros_like(x)
-            x, predicted = step(x_t, np.full(len(x), t, np.int64), z, noise)
+            x_s, predicted = step(x_t, np.full(len(x), t, np.int64), z, noise)
+            x = np.asarray(x_s, np.float32)  # the state comes here, where known pixels are put back into it
             if turn + 1 < resample:
                 left = np.float32(alpha_bar[t] / alpha_bar[t - 1])
                 x = np.sqrt(left) * x + np.sqrt(1 - left) * normal(*address, Purpose.RENEWAL, x.shape[1:])
@@ -106,7 +110,7 @@ def inpaint(
     return to_pixels(x)
 
 
-def to_pixels(x: Floats) -> Pixels:
+def to_pixels(x: npt.ArrayLike) -> Pixels:
     """f32 [B, C, H, W] in [-1, 1] -> uint8 [B, H, W, C]; values beyond are clipped."""
-    levels: Floats = np.rint((x.transpose(0, 2, 3, 1) + 1) * 127.5)
+    levels: Floats = np.rint((np.asarray(x, np.float32).transpose(0, 2, 3, 1) + 1) * 127.5)
     return levels.clip(0, 255).astype(np.uint8)

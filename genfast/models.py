@@ -2,13 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from genfast import ddgan, masks, sundae
+from genfast import ddgan, fleet, masks, sundae
 from genfast.bundle import Bundle, ImageSize, TokenGrid
 from genfast.errors import UsageError
 from genfast.session import Session
@@ -33,6 +33,7 @@ class Model(ABC):
     name: str  # in the catalogue, else that of the bundle
     steps: int  # unless an option says otherwise
     image: ImageSize
+    helpers: tuple[fleet.Load, ...] = field(default=(), kw_only=True)  # the same model on further devices
 
     def sample(self, n: int, *, seed: int = 0, start: int = 0, batch: int | None = None, **options: Any) -> Pixels:
         """Draw images start .. start + n - 1 of a seed: uint8 [n, H, W, C].
@@ -58,19 +59,29 @@ class Model(ABC):
             raise UsageError(f"the batch must be at least 1, not {size}")
         _check_range(seed, indices)
         self.label(0, **options)
-        chunks = (indices[start : start + size] for start in range(0, len(indices), size))
-        return (self._pixels(self._draw(list(chunk), seed, size, options)) for chunk in chunks)
+
+        def draw(chunk: Sequence[int]) -> Pixels:
+            return self._pixels(self._draw(list(chunk), seed, size, options))
+
+        share = min(size, -(-len(indices) // (1 + len(self.helpers)))) or 1  # so that no device is idle
+        chunks = [indices[start : start + share] for start in range(0, len(indices), share)]
+        return fleet.batches(draw, self.helpers, chunks, seed=seed, batch=size, **options)
 
     def history(self, index: int, *, seed: int = 0, **options: Any) -> Iterator[Pixels]:
         """How an image comes about: what it starts from, then the picture after each step, each uint8 [H, W, C].
 
-        The last is the image that `sample` draws.
+        The last is the image that `sample` draws. Raises UsageError where the model is on several devices.
         """
+        self._check_alone()
         _check_range(seed, [index])
         self.label(0, **options)
         states: list[npt.NDArray[Any]] = []
         self._draw([index], seed, 1, options, states.append)
         return (self._pixels(state)[0] for state in states)
+
+    def _check_alone(self) -> None:
+        if self.helpers:
+            raise UsageError("only whole images are drawn on several devices; give a single --device")
 
     @abstractmethod
     def fill(
@@ -92,6 +103,7 @@ class Model(ABC):
         genfast.inpaint does the rest. Options are those of drawing, without a class by default, and for a model of
         tokens `rule`: whether "any" token that the hole touches is drawn, or those alone that lie in it with "all" of
         their pixels; and `ring`: how many tokens around those. For the others `resample`: see genfast.ddgan.inpaint.
+        Raises UsageError where the model is on several devices.
         """
 
     @abstractmethod
@@ -132,6 +144,7 @@ class DiffusionModel(Model):
         resample: int = 1,
         **options: Any,
     ) -> tuple[Pixels, npt.NDArray[np.float32]]:
+        self._check_alone()
         self.label(index, **options)
         _check_range(seed, [index])
         if not 1 <= resample <= 1000:
@@ -140,7 +153,7 @@ class DiffusionModel(Model):
         assert manifest.schedule
         alpha_bar = manifest.schedule.alpha_bar
         filled = ddgan.inpaint(
-            self._step,
+            self._step(),
             picture.transpose(2, 0, 1)[None].astype(np.float32) / 127.5 - 1,  # [1, C, H, W]
             hole,
             alpha_bar=[alpha_bar[level] for level in self.levels],
@@ -159,7 +172,7 @@ class DiffusionModel(Model):
         # constant weights are packed ahead and every image is computed alike in any batch.
         padding = [indices[-1]] * (size - len(indices)) if self.session.device != "cpu" else []
         images = ddgan.sample(
-            self._step,
+            self._step(),
             steps=self.steps,
             latent=self.bundle.manifest.latent,
             shape=(self.image.channels, self.image.height, self.image.width),
@@ -172,14 +185,19 @@ class DiffusionModel(Model):
     def _pixels(self, state: Pixels) -> Pixels:
         return state
 
-    def _step(
-        self, x_t: ddgan.Floats, t: npt.NDArray[np.int64], z: ddgan.Floats | None, noise: ddgan.Floats
-    ) -> tuple[ddgan.Floats, ddgan.Floats]:
-        levels = np.array(self.levels)
-        # The network of a DDGAN was trained for its levels; that of a DDPM is told which one comes next.
-        more = {"s": levels[t - 1]} if z is None else {"z": z}
-        outputs = self.session.run(x_t=x_t, t=levels[t], noise=noise, **more)
-        return outputs["x_prev"], outputs["x_0"]
+    def _step(self) -> ddgan.Step:
+        """The step for one batch, whose state stays on the device."""
+        run, levels = self.session.bind(), np.array(self.levels)
+
+        def step(
+            x_t: npt.ArrayLike, t: npt.NDArray[np.int64], z: ddgan.Floats | None, noise: ddgan.Floats
+        ) -> tuple[npt.ArrayLike, npt.ArrayLike]:
+            # The network of a DDGAN was trained for its levels; that of a DDPM is told which one comes next.
+            more = {"s": levels[t - 1]} if z is None else {"z": z}
+            outputs = run(x_t=x_t, t=levels[t], noise=noise, **more)
+            return outputs["x_prev"], outputs["x_0"]
+
+        return step
 
 
 @dataclass(frozen=True)
@@ -215,11 +233,14 @@ class TokenModel(Model):
     def _draw(
         self, indices: list[int], seed: int, size: int, options: dict[str, Any], watch: Watch | None = None
     ) -> sundae.Tokens:
+        if self.predict.device == "cpu" and len(indices) > 1:
+            # There one image fills all cores. And int8 graphs, which take the range of their activations from the whole
+            # batch, would let the images of a batch depend on each other.
+            return np.concatenate([self._draw([index], seed, 1, options, watch) for index in indices])
         classes = self.bundle.manifest.classes
         labels = [classes.index(name) for i in indices if (name := self.label(i, **options))]
         return sundae.sample(
-            self._predict,
-            self._choose,
+            *self._graphs(),
             options=self._options({name: value for name, value in options.items() if name != "label"}),
             length=self.tokens.height * self.tokens.width,
             vocabulary=self.tokens.vocabulary,
@@ -244,6 +265,7 @@ class TokenModel(Model):
         ring: int = RING,
         **options: Any,
     ) -> tuple[Pixels, npt.NDArray[np.float32]]:
+        self._check_alone()
         self.label(index, label, **options)
         _check_range(seed, [index])
         chosen, classes = self._options(options), self.bundle.manifest.classes
@@ -252,9 +274,10 @@ class TokenModel(Model):
         labels = np.array([classes.index(label) if label else len(classes)], np.int64)
         free = masks.tokens(hole, (self.tokens.height, self.tokens.width), rule, ring).reshape(1, -1)  # [1, N]
         common: dict[str, Any] = dict(vocabulary=self.tokens.vocabulary, labels=labels, seed=seed)
+        predict, draw = self._graphs()
         tokens = sundae.sample(
-            self._predict,
-            self._choose,
+            predict,
+            draw,
             options=chosen,
             length=free.size,
             unlabelled=len(classes),
@@ -265,36 +288,31 @@ class TokenModel(Model):
         )
         logs = np.zeros(0, np.float32)
         if rank:
-            logs = sundae.likelihood(self._predict, self._choose, tokens, free, **common)[free]
+            logs = sundae.likelihood(predict, draw, tokens, free, **common)[free]
         return self._pixels(tokens)[0], logs
 
     def _pixels(self, state: sundae.Tokens) -> Pixels:
-        return _one_by_one(self.decode, tokens=state)["image"]  # a batch of megapixels would take gigabytes
+        # One by one: a batch of megapixels would take gigabytes.
+        return np.concatenate([self.decode.run(tokens=row[None])["image"] for row in state])
 
-    def _predict(self, tokens: sundae.Tokens, label: sundae.Tokens) -> sundae.Floats:
-        return _run(self.predict, tokens=tokens, label=label)["hidden"]
+    def _graphs(self) -> tuple[sundae.Predict, sundae.Draw]:
+        """The two graphs of a step for one batch: features stay on the device between them."""
+        run_predict, run_draw = self.predict.bind(), self.draw.bind()
 
-    def _choose(
-        self, hidden: sundae.Floats, tokens: sundae.Tokens, temperature: sundae.Floats, uniform: sundae.Floats
-    ) -> tuple[sundae.Tokens, sundae.Floats]:
-        outputs = _run(self.draw, hidden=hidden, tokens=tokens, temperature=temperature, uniform=uniform)
-        return outputs["drawn"], outputs["probability"]
+        def predict(tokens: sundae.Tokens, label: sundae.Tokens) -> npt.ArrayLike:
+            return run_predict(tokens=tokens, label=label)["hidden"]
+
+        def draw(
+            hidden: npt.ArrayLike, tokens: sundae.Tokens, temperature: sundae.Floats, uniform: sundae.Floats
+        ) -> tuple[npt.ArrayLike, npt.ArrayLike]:
+            outputs = run_draw(hidden=hidden, tokens=tokens, temperature=temperature, uniform=uniform)
+            return outputs["drawn"], outputs["probability"]
+
+        return predict, draw
 
 
 # Options that change nothing, by order.
 _IDLE = {"confidence": {"share", "share_end", "all_below"}, "random": {"choice_temperature", "settle"}}
-
-
-def _run(session: Session, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-    # On the CPU one image fills all cores. And int8 graphs, which take the range of their activations from the whole
-    # batch, would let the images of a batch depend on each other.
-    return _one_by_one(session, **inputs) if session.device == "cpu" else session.run(**inputs)
-
-
-def _one_by_one(session: Session, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-    size = len(next(iter(inputs.values())))
-    rows = [session.run(**{name: value[i : i + 1] for name, value in inputs.items()}) for i in range(size)]
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
 def _stranger(model: Model, options: list[str]) -> UsageError:

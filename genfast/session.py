@@ -1,18 +1,21 @@
 """onnxruntime: devices, threads, and silence. The only module that imports it."""
 
 import logging
-import math
 import os
 import re
 import shutil
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
+from genfast.cores import cores
 from genfast.errors import DeviceError, ModelError, UsageError
 
 _log = logging.getLogger("genfast")
@@ -30,15 +33,15 @@ class Session:
 
     device: str  # where the graph really is: "cpu" or "cuda:N"
     path: Path
+    calls: int  # of the graph so far
+    seconds: float  # that they took
 
     def __init__(self, graph: Path | Callable[[str], Path], device: str = "auto", threads: int | None = None) -> None:
-        match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
-        if match is None:
-            raise UsageError(f"unknown device {device!r}; give auto, cpu, cuda or cuda:N")
+        ordinal = parse(device)
+        self.calls, self.seconds = 0, 0.0
         choose = graph if callable(graph) else lambda _: graph
         obstacle = None
-        if device.startswith("cuda") or (device == "auto" and _has_driver()):
-            ordinal = int(match[1] or 0)
+        if device.startswith("cuda") or (device == "auto" and has_driver()):
             try:
                 self.path = choose("cuda")
                 # TensorFloat-32 would cut the significand of fp32 graphs to 10 bits.
@@ -62,15 +65,18 @@ class Session:
     def _open(self, threads: int | None, *accelerator: tuple[str, dict[str, int]]) -> str | None:
         """Load the graph on an accelerator, or on the CPU alone. Returns what stands in the way, None on success."""
         with _silence():
-            import onnxruntime
+            try:
+                import onnxruntime
+            except ImportError as error:
+                raise DeviceError(
+                    f"onnxruntime cannot be imported: {_first_line(error)}; see genfast doctor"
+                ) from error
 
             if accelerator and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
                 return "this onnxruntime has no CUDA; install onnxruntime-gpu (x86-64 Linux or Windows)"
             if accelerator:
                 onnxruntime.preload_dlls()  # finds the libraries that come with the extra `cuda`
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level = 4
-            options.intra_op_num_threads = threads or cores()
+            options = self._options(onnxruntime, threads or cores())
             try:
                 # Its own fallback would change the device behind our back, and print.
                 self._session = onnxruntime.InferenceSession(
@@ -81,35 +87,98 @@ class Session:
         # get_available_providers() and get_device() name CUDA on machines that have none; a session does not.
         if not accelerator or "CUDAExecutionProvider" in self._session.get_providers():
             return None
-        if not _has_driver():
+        if not has_driver():
             return "there is no NVIDIA driver on this machine"
         return "CUDA 13 and cuDNN 9 were not found; pip install 'genfast[cuda]'"
 
+    def _options(self, onnxruntime: Any, threads: int) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = threads
+        return options
+
     def run(self, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
         """Run the graph on named inputs, all with the batch as their first axis; returns its outputs by name."""
-        try:
+        with self._watched():
             outputs = self._session.run(None, inputs)
-        except Exception as error:
+        return dict(zip((output.name for output in self._session.get_outputs()), outputs, strict=True))
+
+    def bind(self) -> Callable[..., dict[str, npt.ArrayLike]]:
+        """`run` for a loop, whose outputs stay on the device; for one batch, and one thread.
+
+        An output is an onnxruntime.OrtValue: give it to a graph on the same device as an input, or bring it here by
+        np.asarray. Buffers are allocated once for each shape of the inputs. Calls take turns at two sets for outputs,
+        so that one state comes out while another is read: an output holds until the call after the next.
+        """
+        from onnxruntime import OrtValue
+
+        place = ("cpu", 0) if self.device == "cpu" else ("cuda", int(self.device.removeprefix("cuda:")))
+        binding = self._session.io_binding()
+        names = [output.name for output in self._session.get_outputs()]
+        given: dict[str, Any] = {}  # buffers of the inputs that come from here
+        held: deque[dict[str, Any]] = deque()  # the outputs of the last two calls
+
+        def run(**inputs: npt.ArrayLike) -> dict[str, npt.ArrayLike]:
+            with self._watched():
+                for name, value in inputs.items():
+                    if isinstance(value, np.ndarray):
+                        if name not in given or given[name].shape() != list(value.shape):
+                            given[name] = OrtValue.ortvalue_from_shape_and_type(value.shape, value.dtype, *place)
+                            held.clear()
+                        given[name].update_inplace(value)
+                    binding.bind_ortvalue_input(name, given[name] if isinstance(value, np.ndarray) else value)
+                spare = held.popleft() if len(held) == 2 else {}
+                for name in names:
+                    if name in spare:
+                        binding.bind_ortvalue_output(name, spare[name])
+                    else:
+                        binding.bind_output(name, *place)
+                self._session.run_with_iobinding(binding)
+            held.append(dict(zip(names, binding.get_outputs(), strict=True)))
+            return held[-1]
+
+        return run
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Count and time a call of onnxruntime, and turn what it raises into a known error."""
+        began = time.perf_counter()
+        try:
+            yield
+        except Exception as error:  # onnxruntime's errors share no base
             if self.device == "cpu":
                 raise ModelError(f"{self.path} failed: {_first_line(error)}") from error
             raise DeviceError(
                 f"{self.path} failed on {self.device}: {_first_line(error)}; try a smaller batch"
             ) from error
-        return dict(zip((output.name for output in self._session.get_outputs()), outputs, strict=True))
+        finally:
+            self.calls += 1
+            self.seconds += time.perf_counter() - began
 
 
-def _has_driver() -> bool:
+def built() -> tuple[str, str]:
+    """The version of onnxruntime, and that of the CUDA that it is built for: "" where it is for the CPU alone.
+
+    Loads what there is of that CUDA and its cuDNN. Raises ImportError where onnxruntime is broken.
+    """
+    with _silence():
+        import onnxruntime
+
+        onnxruntime.preload_dlls()
+    return onnxruntime.__version__, onnxruntime.cuda_version
+
+
+def parse(device: str) -> int:
+    """The number of the GPU that a device names, 0 where it names none. Raises UsageError for no device."""
+    match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
+    if match is None:
+        raise UsageError(f"unknown device {device!r}; give auto, cpu, cuda or cuda:N")
+    return int(match[1] or 0)
+
+
+def has_driver() -> bool:
+    """Whether there is an NVIDIA driver, as far as can be seen without loading it."""
     return shutil.which("nvidia-smi") is not None or os.path.exists("/dev/nvidiactl")
-
-
-def cores() -> int:
-    """The cores that this process may use: its affinity, bounded by its container's quota (cgroup 2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return min(cores, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):  # no such file, or a quota of "max"
-        return cores
 
 
 def _first_line(error: Exception) -> str:

@@ -24,10 +24,11 @@ Order = Literal["confidence", "random"]
 class Predict(Protocol):
     """The network but for its output layer, for B images of N tokens.
 
-    tokens [B, N] i64, label [B] i64 -> hidden [B, N, D] f32, in which the logits are linear.
+    tokens [B, N] i64, label [B] i64 -> hidden [B, N, D] f32, in which the logits are linear. It may stay on a device
+    and need not outlive the call after the next: np.asarray brings it here.
     """
 
-    def __call__(self, tokens: Tokens, label: Tokens, /) -> Floats: ...
+    def __call__(self, tokens: Tokens, label: Tokens, /) -> npt.ArrayLike: ...
 
 
 class Draw(Protocol):
@@ -39,8 +40,8 @@ class Draw(Protocol):
     """
 
     def __call__(
-        self, hidden: Floats, tokens: Tokens, temperature: Floats, uniform: Floats, /
-    ) -> tuple[Tokens, Floats]: ...
+        self, hidden: npt.ArrayLike, tokens: Tokens, temperature: Floats, uniform: Floats, /
+    ) -> tuple[npt.ArrayLike, npt.ArrayLike]: ...
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,12 @@ def sample(
         hidden = predict(inputs, labels[rows])  # [B, N, D]
         if options.guidance != 1:
             unguided = predict(inputs, np.full(len(rows), unlabelled, np.int64))
-            hidden = unguided + options.guidance * (hidden - unguided)
+            # The only arithmetic on features that is not in a graph: they come here for it.
+            guided, hidden = np.asarray(hidden, np.float32), np.asarray(unguided, np.float32)
+            hidden = hidden + options.guidance * (guided - hidden)
         u = uniform(*address, Purpose.CATEGORY, (length,))
-        drawn, probability = draw(hidden, inputs, np.full(len(rows), temperature), u)
+        # What is drawn comes here, to be chosen from: 12 bytes a token.
+        drawn, probability = map(np.asarray, draw(hidden, inputs, np.full(len(rows), temperature), u))
 
         if options.order == "random":
             chance = uniform(*address, Purpose.UPDATE, (length,))
@@ -181,12 +185,12 @@ def likelihood(
     first = uniform(seed, [0], 0, Purpose.HALVES, (length,)) < 0.5
     result = np.zeros((count, length), np.float32)
     for half in free & first, free & ~first:
-        hidden = predict(np.where(half, noise, tokens), labels).copy()  # [B, N, D]
+        hidden = np.array(predict(np.where(half, noise, tokens), labels), np.float32)  # [B, N, D]
         # `draw` tells the probability of what it draws. A bonus for the token in question has it drawn at the lowest
         # of temperatures, unless another is that much likelier, and multiplies its odds by a known factor.
         hidden[..., -1] = _BONUS
         coldest, middle = np.full(count, 0.01, np.float32), np.full((count, length), 0.5, np.float32)
-        drawn, probability = draw(hidden, tokens, coldest, middle)
+        drawn, probability = map(np.asarray, draw(hidden, tokens, coldest, middle))
         with np.errstate(divide="ignore"):
             odds = np.log(probability) - np.log1p(-np.minimum(probability, 1)) - _BONUS
             judged = np.where(drawn == tokens, -np.logaddexp(0, -odds), np.log(probability) - _BONUS)

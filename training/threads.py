@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from genfast.session import cores
+from genfast.cores import cores
 
 
 @contextmanager

@@ -7,7 +7,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from genfast import __version__
+from genfast.cli.bench import bench
 from genfast.cli.cache import cache
+from genfast.cli.doctor import doctor
 from genfast.cli.fid import fid
 from genfast.cli.info import info
 from genfast.cli.inpaint import inpaint
@@ -21,7 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for command in sample, inpaint, fid, models, info, pull, cache:
+for command in sample, inpaint, fid, models, info, pull, cache, doctor, bench:
     app.command()(command)
 
 

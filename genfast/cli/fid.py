@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genfast.cli.options import Device, Threads, numbers
 from genfast.cli.progress import progress
 from genfast.errors import UsageError
 
@@ -41,8 +42,8 @@ def fid(
     seeds: Annotated[int, typer.Option(min=1, help="Measure so many seeds, from --seed on, for their spread.")] = 1,
     batch: Annotated[int | None, typer.Option(min=1, help="Images drawn at once; changes speed, not images.")] = None,
     features: Annotated[str, typer.Option(help="An extractor by name, or a folder, or all that fit.")] = "all",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads on the CPU; by default one a core.")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
     save_stats: Annotated[
         Path | None, typer.Option(help="Write the statistics of A to this .npz, by efficientnet-lite0 unless named.")
     ] = None,
@@ -80,9 +81,9 @@ def fid(
         if plot:
             _check_target(plot, ".png", overwrite)
             _check_matplotlib()
-        models = _models(model, _numbers(steps), loss, device, threads)
+        models = _models(model, numbers("--steps", steps) or [None], loss, device, threads)
         dataset = f"{models[0][0].bundle.manifest.provenance.dataset}-test"
-        judges = evaluate.judges(dataset, extractor, device=device, threads=threads)
+        judges = evaluate.judges(dataset, extractor, device=device.split(",")[0], threads=threads)
         results = []
         for sampler, known_loss in models:
             for each in range(seed, seed + seeds):
@@ -110,16 +111,8 @@ def fid(
         print("\n\n".join(map(_card, cards)))
 
 
-def _numbers(text: str | None) -> list[int | None]:
-    """The numbers of steps that are asked for; None stands for the model's own."""
-    try:
-        return [None] if text is None else list(dict.fromkeys(int(number) for number in text.split(",")))
-    except ValueError as error:
-        raise UsageError(f"--steps takes a number, or several as in 1,2,4,8; not {text!r}") from error
-
-
 def _models(
-    name: str, steps: Iterable[int | None], loss: str | None, device: str, threads: int | None
+    name: str, steps: Sequence[int | None], loss: str | None, device: str, threads: int | None
 ) -> list[tuple["Model", str | None]]:
     """Each model with the loss that it was trained by: all at once, so that what is missing is missed at the start."""
     from genfast import api, catalog

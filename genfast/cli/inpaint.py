@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from genfast import __version__
+from genfast.cli.options import Device, Threads
 from genfast.cli.output import prepare
 from genfast.cli.progress import progress
 from genfast.errors import InputError, UsageError
@@ -57,8 +58,8 @@ def inpaint(
     history: Annotated[
         bool, typer.Option("--history", help="Write how each fill comes about, as an animated PNG and as a strip.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads on the CPU; by default one a core.")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of paths.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     skip_existing: Annotated[

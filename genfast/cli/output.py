@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ def prepare(out: Path) -> None:
         raise UsageError(f"cannot write into {out}: {error.strerror}; choose another folder with --out") from error
 
 
-def print_json(document: dict[str, Any]) -> None:
-    """Print the one document of a command under --json, with the version of its schema."""
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON document, with the version of its schema."""
     print(json.dumps({"schema": 1, **document}))
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from genfast import __version__
+from genfast.cli.options import Device, Threads
 from genfast.cli.output import prepare
 from genfast.cli.progress import progress
 from genfast.errors import UsageError
@@ -32,8 +33,8 @@ def sample(
     n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 8,
     start: Annotated[int, typer.Option(min=0, help="Index of the first image in the seed's row.")] = 0,
     batch: Annotated[int | None, typer.Option(min=1, help="Images drawn at once; changes speed, not images.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads on the CPU; by default one a core.")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
     out: Annotated[Path, typer.Option(help="Folder to write to; made where it does not exist.")] = Path("."),
     grid: Annotated[bool, typer.Option(help="For n > 1, write a contact sheet of the first 400 as well.")] = True,
     history: Annotated[

@@ -66,24 +66,25 @@ def sampling(threads: int) -> dict[str, float]:
     """Four steps in onnxruntime, alone and against PyTorch, and 1000 steps, as a DDPM of this U-Net takes them."""
     torch.set_num_threads(threads)
     model = genfast.load("fashion28", steps=4, threads=threads)
+    own = model._step()
 
     def draw(step: ddgan.Step, batch: int, steps: int = 4) -> Callable[[], object]:
         shape, latent = (1, 28, 28), model.bundle.manifest.latent
         return lambda: ddgan.sample(step, steps=steps, latent=latent, shape=shape, seed=0, indices=range(batch))
 
     def ddpm(x_t, t, z, noise):
-        return model._step(x_t, np.ones_like(t), z, noise)  # any level costs the same
+        return own(x_t, np.ones_like(t), z, noise)  # any level costs the same
 
     turns = {1: 40, 64: 15}  # by batch
     # Before PyTorch computes: its threads, once started, stay busy for a while after each call.
-    alone = {batch: medians({"alone": draw(model._step, batch)}, turns[batch])["alone"] for batch in turns}
+    alone = {batch: medians({"alone": draw(own, batch)}, turns[batch])["alone"] for batch in turns}
     figures = {f"images a second, batch {batch}": batch / seconds for batch, seconds in alone.items()}
-    times = medians({"4": draw(model._step, 8), "1000": draw(ddpm, 8, 1000)}, 3)
+    times = medians({"4": draw(own, 8), "1000": draw(ddpm, 8, 1000)}, 3)
     figures["times faster than DDPM at 1000 steps, batch 8"] = times["1000"] / times["4"]
 
     # Contiguous is what PyTorch does unasked; channels last is the faster of its layouts here.
     rivals = {"eager": torch.contiguous_format, "eager, channels last": torch.channels_last}
-    steps = {"genfast": model._step} | {name: eager(model, layout) for name, layout in rivals.items()}
+    steps = {"genfast": own} | {name: eager(model, layout) for name, layout in rivals.items()}
     drawn = [draw(step, 4)() for step in steps.values()]
     assert all(np.abs(other.astype(int) - drawn[0]).max() <= 1 for other in drawn), "the rivals draw other images"
     for batch in turns:

@@ -80,13 +80,13 @@ def test_on_a_gpu_every_batch_has_one_size(tiny_bundle: Path, monkeypatch: pytes
     model = genfast.load(str(tiny_bundle), device="cpu")
     expected = model.sample(7)
     sizes = []
-    run = model.session.run
+    run = model.session.bind()
 
     def watched(**inputs: np.ndarray) -> dict[str, np.ndarray]:
         sizes.append(len(inputs["t"]))
         return run(**inputs)
 
-    monkeypatch.setattr(model.session, "run", watched)
+    monkeypatch.setattr(model.session, "bind", lambda: watched)
     monkeypatch.setattr(model.session, "device", "cuda:0")
     assert np.array_equal(model.sample(7, batch=4), expected)
     assert set(sizes) == {4}

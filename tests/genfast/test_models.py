@@ -133,17 +133,41 @@ def test_finished_images_leave_the_batch(
 ) -> None:
     """On the CPU, a batch is computed one by one."""
     calls: list[int] = []
-    run = model.predict.run
+    run = model.predict.bind()
 
     def watched(**inputs: np.ndarray) -> dict[str, np.ndarray]:
         calls.append(len(inputs["tokens"]))
         return run(**inputs)
 
-    monkeypatch.setattr(model.predict, "run", watched)
+    monkeypatch.setattr(model.predict, "bind", lambda: watched)
     monkeypatch.setattr(model.predict, "device", device)
     model.sample(4, steps=200, order="random", temperature=0.01, temperature_end=0.01, min_steps=3)
     assert calls[0] == first and set(calls) <= rest
     assert 4 * 3 <= sum(calls) < 4 * 200
+
+
+def test_what_a_step_computes_stays_where_it_is(
+    model: TokenModel, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features go from one graph to the other, and x_t from one step to the next, without becoming arrays of numpy."""
+    diffusion = genfast.load(str(tiny_bundle), device="cpu")
+    seen: dict[str, list[object]] = {"hidden": [], "x_t": []}
+
+    def watch(session: Session, name: str) -> None:
+        run = session.bind()
+
+        def watched(**inputs: np.ndarray) -> dict[str, np.ndarray]:
+            seen[name].append(inputs[name])
+            return run(**inputs)
+
+        monkeypatch.setattr(session, "bind", lambda: watched)
+
+    watch(model.draw, "hidden")
+    watch(diffusion.session, "x_t")
+    model.sample(1)
+    diffusion.sample(2)
+    assert {type(value).__name__ for value in seen["hidden"]} == {"OrtValue"}
+    assert [type(value).__name__ for value in seen["x_t"]] == ["ndarray", "OrtValue", "OrtValue"]
 
 
 def test_where_predict_has_no_graph_for_cuda_the_cpu_is_taken(token_bundle: Path) -> None:

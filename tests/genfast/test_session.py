@@ -1,11 +1,11 @@
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from genfast import session
 from genfast.errors import DeviceError, ModelError, UsageError
 from genfast.session import Session
 
@@ -86,17 +86,6 @@ def test_devices_may_have_graphs_of_their_own(
     assert caplog.messages == ["genfast: running on the CPU: no graph for cuda"]
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no processes")
-def test_threads_follow_the_cores_that_the_process_may_use() -> None:
-    cores = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(cores)})
-        assert session.cores() == 1
-    finally:
-        os.sched_setaffinity(0, cores)
-    assert 1 <= session.cores() <= len(cores)
-
-
 def test_what_is_printed_around_a_session_still_arrives(graph: Path, capfd: pytest.CaptureFixture[str]) -> None:
     print("before", flush=True)
     Session(graph)
@@ -112,6 +101,41 @@ def test_a_graph_that_is_none_is_refused(tmp_path: Path, capfd: pytest.CaptureFi
     assert capfd.readouterr() == ("", "")
 
 
-def test_inputs_that_do_not_fit_the_graph_are_an_error(graph: Path) -> None:
-    with pytest.raises(ModelError, match="step.onnx failed: "):
-        Session(graph).run(x_t=np.zeros((1, 3, 6, 8), np.float32))
+def test_a_loop_over_bound_buffers_computes_what_runs_compute(graph: Path) -> None:
+    loaded = Session(graph, "cpu")
+    run = loaded.bind()
+    rng = np.random.default_rng(0)
+    for size in 3, 3, 5, 1:
+        state: Any = rng.standard_normal((size, 3, 6, 8), np.float32)
+        expected = state
+        for t in 4, 3, 2, 1:
+            given = {"t": np.full(size, t), "z": rng.standard_normal((size, 2), np.float32)}
+            given["noise"] = rng.standard_normal((size, 3, 6, 8), np.float32)
+            before = {name: value.copy() for name, value in given.items()}
+            state = run(x_t=state, **given)["x_prev"]
+            expected = loaded.run(x_t=expected, **given)["x_prev"]
+            assert np.array_equal(np.asarray(state), expected)
+            assert all(np.array_equal(value, before[name]) for name, value in given.items())
+
+
+def test_buffers_are_allocated_once_and_outputs_hold_until_the_call_after_the_next(graph: Path) -> None:
+    run = Session(graph, "cpu").bind()
+
+    def call(size: int, value: float) -> Any:
+        x_t = np.full((size, 3, 6, 8), value, np.float32)
+        return run(x_t=x_t, t=np.ones(size, np.int64), z=np.zeros((size, 2), np.float32), noise=x_t)["x_0"]
+
+    outputs = [call(2, value) for value in (1, 2, 3, 4)]
+    places = [output.data_ptr() for output in outputs]
+    assert len(set(places)) == 2 and places[:2] == places[2:]
+    assert [np.asarray(output).flat[0] for output in outputs] == [3, 4, 3, 4]
+    assert np.asarray(call(5, 9)).shape == (5, 3, 6, 8)
+    assert np.asarray(outputs[3]).flat[0] == 4  # those of another size are left alone
+
+
+def test_inputs_that_do_not_fit_the_graph_are_an_error_and_count(graph: Path) -> None:
+    loaded = Session(graph)
+    for work in loaded.run, loaded.bind():
+        with pytest.raises(ModelError, match="step.onnx failed: "):
+            work(x_t=np.zeros((1, 3, 6, 8), np.float32))
+    assert loaded.calls == 2 and loaded.seconds > 0
