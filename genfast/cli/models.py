@@ -1,9 +1,10 @@
 """`genfast models`: the known models, and what of them is on this machine."""
 
-import json
 from typing import Annotated
 
 import typer
+
+from genfast.cli.output import print_json
 
 
 def models(
@@ -29,7 +30,7 @@ def models(
                 }
             )
     if as_json:
-        print(json.dumps({"models": rows}))
+        print_json({"models": rows})
         return
     lines = [list(rows[0])] + [["-" if cell is None else str(cell) for cell in row.values()] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

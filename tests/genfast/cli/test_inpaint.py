@@ -94,6 +94,26 @@ def test_standard_input_to_standard_output(files: Path, token_bundle: Path, inpa
     assert np.array_equal(images.read(files / "piped.png"), images.read(files / "named.png"))
 
 
+def test_webp(inpaint, cli, files: Path, token_bundle: Path) -> None:
+    inpaint("img.png", "mask.png", check=True, cwd=files)
+    expected = images.read(files / "img.inpainted.png")
+    for options in ["--format", "webp"], ["--out", "named.webp"], ["--history", "--format", "webp", "--out", "out"]:
+        (path, *more) = inpaint("img.png", "mask.png", *options, check=True, cwd=files).stdout.splitlines()
+        assert path.endswith(".webp") and np.array_equal(images.read(files / path), expected)
+    assert [Path(path).name for path in more] == ["img.inpainted-history.png", "img.inpainted-strip.webp"]
+    command = json.loads(cli("info", files / path, "--json").stdout)["command"].replace("path/to/squares", "{}")
+    again = shlex.split(command.format(token_bundle))[1:]
+    assert cli(*again, "--out", "again", cwd=files, check=True).stdout.startswith("again/img.inpainted.webp\n")
+    assert (files / "again" / Path(path).name).read_bytes() == (files / path).read_bytes()
+
+
+def test_what_webp_cannot_hold(inpaint, files: Path) -> None:
+    Image.new("I;16", (14, 10)).save(files / "img.png")
+    done = inpaint("img.png", "mask.png", "--format", "webp", cwd=files)
+    fails(done, INPUT, "img.png has more bits or pixels than webp holds; give --format png")
+    assert not list(files.glob("*.inpainted*"))
+
+
 def test_a_folder_with_a_mask_for_each(inpaint, files: Path) -> None:
     photos, painted = files / "photos", files / "photos" / "masks"
     for name in "a.png", "sub/b.jpg", "sub/c.webp", "d.png", "e.png":
@@ -107,7 +127,7 @@ def test_a_folder_with_a_mask_for_each(inpaint, files: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "genfast: photos/d.png has no mask: there is no d.* at its place in photos/masks",
-        "genfast: photos/masks/e.png is no image",
+        "genfast: photos/masks/e.png is no image; known are BMP, GIF, JPEG, PNG, TIFF and WebP",
     ]
     written = sorted(path.relative_to(files / "out").as_posix() for path in (files / "out").rglob("*.png"))
     assert written == ["a.inpainted.png", "sub/b.inpainted.png", "sub/c.inpainted.png"]
