@@ -1,5 +1,25 @@
-"""`python -m genfast` is `genfast`."""
+"""`python -m genfast` is `genfast`: the command line, and what ends it from outside."""
 
-from genfast.cli import main
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
 
-main()
+
+def main() -> NoReturn:
+    """Run the command line. Ctrl-C and SIGTERM end it at any moment, in order and without a word."""
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        from genfast.cli import main
+
+        main()
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)  # which unwinds as an error does: files that are being written go away
+
+
+if __name__ == "__main__":
+    main()

@@ -5,26 +5,29 @@ with its size and SHA-256, so the hash of the manifest identifies the whole.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from genfast import external
 from genfast.errors import ModelError
 from genfast.files import atomic
 from genfast.sundae import Options
 
 MANIFEST = "manifest.json"
+_LARGEST_MANIFEST = 2**20  # bytes
 
 Family = Literal["ddgan", "ddpm", "vq-sundae", "features"]
 Provider = Literal["cpu", "cuda"]
 
 
 def _stays_inside(path: str) -> str:
-    parts = path.split("/")
-    if PureWindowsPath(path).anchor or "\\" in path or any(part in ("", ".", "..") for part in parts):
-        raise ValueError("a path must be relative, in POSIX form, and stay inside the bundle")
+    # No name begins with a dot, and none holds what is special to a file system or to onnxruntime.
+    if not re.fullmatch(r"\w[\w.+-]*(/\w[\w.+-]*)*", path):
+        raise ValueError("a path must be made of plain names, in POSIX form, and stay inside the bundle")
     return path
 
 
@@ -35,22 +38,22 @@ ClassName = Annotated[str, Field(pattern=r"^\w[\w ./+-]*$")]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ImageSize(_Part):
     """What the model draws, in pixels."""
 
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
+    height: int = Field(gt=0, le=2**14)
+    width: int = Field(gt=0, le=2**14)
     channels: Literal[1, 3]
 
 
 class TokenGrid(_Part):
     """The tokens of one image, row by row, each one of `vocabulary`."""
 
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
+    height: int = Field(gt=0, le=2**10)
+    width: int = Field(gt=0, le=2**10)
     vocabulary: int = Field(gt=1, le=2**24)  # a float32 in [0, 1) has as many values
 
 
@@ -87,7 +90,7 @@ class File(_Part):
 class Sampling(_Part):
     """Defaults of a sampler: the number of images drawn at once; what else there is to choose, for vq-sundae."""
 
-    batch: int = Field(default=64, gt=0)
+    batch: int = Field(default=64, gt=0, le=2**12)
     options: Options | None = None
 
 
@@ -130,7 +133,7 @@ class Manifest(_Part):
     classes: tuple[ClassName, ...] = ()  # the label of a class is its place here, that of no class follows
     tokens: TokenGrid | None = None
     schedule: Schedule | None = None
-    latent: int | None = Field(default=None, gt=0)
+    latent: int | None = Field(default=None, gt=0, le=2**20)
     feature_dim: int | None = Field(default=None, gt=0)
     graphs: dict[str, Annotated[tuple[Graph, ...], Field(min_length=1)]]
     files: tuple[File, ...]
@@ -192,6 +195,8 @@ def load(directory: Path) -> Bundle:
     """Read the manifest of a bundle and verify every file. Raises ModelError where anything is off."""
     path = directory / MANIFEST
     try:
+        if path.stat().st_size > _LARGEST_MANIFEST or not path.is_file():
+            raise ModelError(f"{path} is not a manifest that this version reads: a file of at most 1 MB")
         text = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{directory} is no bundle: cannot read {MANIFEST} ({error.strerror})") from error
@@ -203,6 +208,11 @@ def load(directory: Path) -> Bundle:
         raise ModelError(f"{path} is not a manifest that this version reads: {where}{first['msg']}") from error
     for file in manifest.files:
         _verify(directory, file)
+    listed = {file.path for file in manifest.files}
+    for graph in {graph.path for graphs in manifest.graphs.values() for graph in graphs}:
+        for name in external.files(directory / graph):
+            if str(PurePosixPath(graph).parent / name) not in listed:
+                raise ModelError(f"{directory / graph} reads the file {name!r}, which the manifest does not list")
     return Bundle(directory, manifest, hashlib.sha256(text).hexdigest())
 
 
@@ -212,7 +222,7 @@ def _verify(directory: Path, file: File) -> None:
         raise ModelError(f"{path} is a link that leaves the bundle")
     try:
         size = path.stat().st_size
-        if size != file.size:
+        if size != file.size or not path.is_file():
             raise ModelError(f"{path} has {size} bytes instead of {file.size}; get the bundle again")
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()

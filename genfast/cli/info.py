@@ -37,11 +37,13 @@ def _image(path: Path) -> dict[str, Any]:
 
 
 def _model(name: str) -> dict[str, Any]:
-    from genfast import bundle, hub
+    from genfast import bundle, catalog, hub
 
     found = bundle.load(hub.find(name))
+    entry = catalog.entries().get(name)
     return {
         **found.manifest.model_dump(mode="json", exclude={"format", "files"}, exclude_none=True),
+        "limits": entry.limits if entry else "",
         "steps": found.manifest.steps,
         "bytes": sum(file.size for file in found.manifest.files),
         "bundle": found.sha256,
