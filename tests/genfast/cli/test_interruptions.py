@@ -22,8 +22,13 @@ KILLS = 18  # of each command
 
 def start(*arguments: object, **environment: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "genfast", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=ENVIRONMENT | environment, **pipes)
+    return subprocess.Popen(
+        command,
+        env=ENVIRONMENT | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell ignores in the background
+    )
 
 
 def wait_for(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> None:
