@@ -208,12 +208,9 @@ def load(directory: Path) -> Bundle:
         raise ModelError(f"{path} is not a manifest that this version reads: {where}{first['msg']}") from error
     for file in manifest.files:
         _verify(directory, file)
-    listed = {file.path for file in manifest.files}
-    for graph in {graph.path for graphs in manifest.graphs.values() for graph in graphs}:
-        for name in external.files(directory / graph):
-            if str(PurePosixPath(graph).parent / name) not in listed:
-                raise ModelError(f"{directory / graph} reads the file {name!r}, which the manifest does not list")
-    return Bundle(directory, manifest, hashlib.sha256(text).hexdigest())
+    bundle = Bundle(directory, manifest, hashlib.sha256(text).hexdigest())
+    _check_reads(bundle)
+    return bundle
 
 
 def _verify(directory: Path, file: File) -> None:
@@ -230,6 +227,16 @@ def _verify(directory: Path, file: File) -> None:
         raise ModelError(f"{path} cannot be read ({error.strerror}); get the bundle again") from error
     if digest != file.sha256:
         raise ModelError(f"{path} is not the file that its manifest names (SHA-256 differs); get the bundle again")
+
+
+def _check_reads(bundle: Bundle) -> None:
+    """Raises ModelError where a graph would read a file that the manifest does not list: onnxruntime would open it."""
+    listed = {file.path for file in bundle.manifest.files}
+    for graph in {graph.path for graphs in bundle.manifest.graphs.values() for graph in graphs}:
+        path = bundle.directory / graph
+        for name in external.files(path):
+            if str(PurePosixPath(graph).parent / name) not in listed:
+                raise ModelError(f"{path} reads the file {name!r}, which the manifest does not list")
 
 
 def write(directory: Path, **fields: Any) -> Bundle:
