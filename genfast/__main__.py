@@ -1,5 +1,6 @@
-"""`python -m genfast` is `genfast`: the command line, and what ends it from outside."""
+"""`python -m genfast` is `genfast`: the command line, and what it takes to get on with other programs."""
 
+import io
 import signal
 import sys
 from types import FrameType
@@ -9,6 +10,8 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Run the command line. Ctrl-C and SIGTERM end it at any moment, in order and without a word."""
     signal.signal(signal.SIGTERM, _end)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a path need not be text
     try:
         from genfast.cli import main
 

@@ -1,4 +1,5 @@
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -139,6 +140,14 @@ def test_a_folder_with_one_mask_goes_on_where_it_stopped(inpaint, files: Path) -
     (files / "other.inpainted.png").unlink()
     assert inpaint(".", "mask.png", "--skip-existing", cwd=files).stdout == "other.inpainted.png\n"
     assert inpaint(".", "mask.png", "--overwrite", cwd=files).stdout == first.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_a_name_that_is_no_text(files: Path, inpaint) -> None:
+    (files / "img.png").rename(files / os.fsdecode(b"\xff.png"))
+    strict = {"PYTHONIOENCODING": "utf-8:strict"}  # as where a language is set
+    done = inpaint(os.fsdecode(b"\xff.png"), "mask.png", cwd=files, env=strict, errors="surrogateescape")
+    assert (done.returncode, done.stdout) == (0, os.fsdecode(b"\xff.inpainted.png\n"))
 
 
 def test_an_empty_mask(inpaint, files: Path) -> None:
