@@ -39,6 +39,7 @@ def bundles(tiny_bundle: Path, token_bundle: Path, ddpm_bundle: Path, means: Pat
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run, tiny_bundle: Path) -> Run:
     """Runs a command line in a folder of photos, one of them drawn, with masks, one of which is missing."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GENFAST_CACHE", str(tmp_path / "cache"))
     assert run(f"sample -n 1 --model {tiny_bundle} --out photos")[0] == 0
     Path("photos/tiny-0-0.png").rename("photos/drawn.png")
     Path("masks").mkdir()
