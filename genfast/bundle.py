@@ -5,26 +5,29 @@ with its size and SHA-256, so the hash of the manifest identifies the whole.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from genfast import external
 from genfast.errors import ModelError
 from genfast.files import atomic
 from genfast.sundae import Options
 
 MANIFEST = "manifest.json"
+_LARGEST_MANIFEST = 2**20  # bytes
 
 Family = Literal["ddgan", "ddpm", "vq-sundae", "features"]
 Provider = Literal["cpu", "cuda"]
 
 
 def _stays_inside(path: str) -> str:
-    parts = path.split("/")
-    if PureWindowsPath(path).anchor or "\\" in path or any(part in ("", ".", "..") for part in parts):
-        raise ValueError("a path must be relative, in POSIX form, and stay inside the bundle")
+    # No name begins with a dot, and none holds what is special to a file system or to onnxruntime.
+    if not re.fullmatch(r"\w[\w.+-]*(/\w[\w.+-]*)*", path):
+        raise ValueError("a path must be made of plain names, in POSIX form, and stay inside the bundle")
     return path
 
 
@@ -41,22 +44,22 @@ ClassName = Annotated[str, Field(pattern=r"^\w[\w ./+-]*$")]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ImageSize(_Part):
     """What the model draws, in pixels."""
 
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
+    height: int = Field(gt=0, le=2**14)
+    width: int = Field(gt=0, le=2**14)
     channels: Literal[1, 3]
 
 
 class TokenGrid(_Part):
     """The tokens of one image, row by row, each one of `vocabulary`."""
 
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
+    height: int = Field(gt=0, le=2**10)
+    width: int = Field(gt=0, le=2**10)
     vocabulary: int = Field(gt=1, le=2**24)  # a float32 in [0, 1) has as many values
 
 
@@ -93,7 +96,7 @@ class File(_Part):
 class Sampling(_Part):
     """Defaults of a sampler: the number of images drawn at once; what else there is to choose, for vq-sundae."""
 
-    batch: int = Field(default=64, gt=0)
+    batch: int = Field(default=64, gt=0, le=2**12)
     options: Options | None = None
 
 
@@ -136,7 +139,7 @@ class Manifest(_Part):
     classes: tuple[ClassName, ...] = ()  # the label of a class is its place here, that of no class follows
     tokens: TokenGrid | None = None
     schedule: Schedule | None = None
-    latent: int | None = Field(default=None, gt=0)
+    latent: int | None = Field(default=None, gt=0, le=2**20)
     feature_dim: int | None = Field(default=None, gt=0)
     graphs: dict[str, Annotated[tuple[Graph, ...], Field(min_length=1)]]
     files: tuple[File, ...]
@@ -216,6 +219,8 @@ def read(directory: Path) -> Bundle:
     """Read the manifest of a bundle and leave its files unverified. Raises ModelError where it cannot be read."""
     path = directory / MANIFEST
     try:
+        if path.stat().st_size > _LARGEST_MANIFEST or not path.is_file():
+            raise ModelError(f"{path} is not a manifest that this version reads: a file of at most 1 MB")
         text = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{directory} is no bundle: cannot read {MANIFEST} ({error.strerror})") from error
@@ -227,6 +232,7 @@ def load(directory: Path) -> Bundle:
     bundle = read(directory)
     for file in bundle.manifest.files:
         _verify(directory, file)
+    _check_reads(bundle)
     return bundle
 
 
@@ -236,7 +242,7 @@ def _verify(directory: Path, file: File) -> None:
         raise ModelError(f"{path} is a link that leaves the bundle")
     try:
         size = path.stat().st_size
-        if size != file.size:
+        if size != file.size or not path.is_file():
             raise ModelError(f"{path} has {size} bytes instead of {file.size}; get the bundle again")
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -244,6 +250,16 @@ def _verify(directory: Path, file: File) -> None:
         raise ModelError(f"{path} cannot be read ({error.strerror}); get the bundle again") from error
     if digest != file.sha256:
         raise ModelError(f"{path} is not the file that its manifest names (SHA-256 differs); get the bundle again")
+
+
+def _check_reads(bundle: Bundle) -> None:
+    """Raises ModelError where a graph would read a file that the manifest does not list: onnxruntime would open it."""
+    listed = {file.path for file in bundle.manifest.files}
+    for graph in {graph.path for graphs in bundle.manifest.graphs.values() for graph in graphs}:
+        path = bundle.directory / graph
+        for name in external.files(path):
+            if str(PurePosixPath(graph).parent / name) not in listed:
+                raise ModelError(f"{path} reads the file {name!r}, which the manifest does not list")
 
 
 def write(directory: Path, **fields: Any) -> Bundle:

@@ -26,6 +26,7 @@ class Entry:
     summary: str
     licence: str
     variants: tuple[Variant, ...]
+    limits: str = ""  # what it cannot do, or is not to be used for
     default_steps: int | None = None
     stand_in: str | None = None  # the model that may draw in its place; its weights are not published
 

@@ -1,13 +1,18 @@
 """Files written whole or not at all."""
 
 import os
+import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
 
 from genfast.errors import GenfastError
+
+_PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+_ABANDONED = 3600  # seconds
 
 
 @contextmanager
@@ -20,12 +25,21 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     >>> with atomic(Path("figures.json")) as file:
     ...     file.write(b"{}")
     """
-    temporary = path.with_name(f".{path.name}.{token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{token_hex(4)}.part")
     try:
         with open(temporary, "xb") as file:
             yield file
         os.replace(temporary, path)
     except OSError as error:
-        raise GenfastError(f"cannot write {path}: {error.strerror}") from error
+        raise GenfastError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what `atomic` left in a folder when it was killed, an hour ago or more: nobody is writing it any more."""
+    with os.scandir(folder) as entries:
+        for entry in filter(lambda entry: _PART.fullmatch(entry.name), entries):
+            with suppress(OSError):  # another run may sweep, too
+                if entry.stat().st_mtime < time.time() - _ABANDONED:
+                    os.unlink(entry)

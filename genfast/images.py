@@ -1,27 +1,36 @@
-"""Images in files: PNG with its recipe, contact sheets, folders."""
+"""Images in files: PNG, WebP and JPEG with their recipe, contact sheets, folders."""
 
+import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from genfast.errors import InputError
 from genfast.files import atomic
 
 Pixels = npt.NDArray[np.uint8]
+Format = Literal["png", "webp", "jpeg"]
 
 _KEY = "genfast"  # of the PNG text chunk that holds the recipe
+_COMMENT = b"ASCII\0\0\0"  # begins the EXIF user comment that holds it in WebP and JPEG
+_CODING: dict[str, dict[str, Any]] = {
+    "png": {},
+    "webp": {"lossless": True, "exact": True},  # exact: colours keep under full transparency, too
+    "jpeg": {"quality": 95},
+}
 _TILE = 96  # pixels: a contact sheet enlarges smaller images to about this
 _STRIP = 8  # pictures at most
 _STRIP_TILE = 256  # pixels: a strip shrinks larger pictures to this at most
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_READ = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # Pillow has more, of which one runs Ghostscript
 
 
 OptionName = Annotated[str, Field(pattern=r"^[a-z][a-z-]*$")]
@@ -35,7 +44,7 @@ class Recipe(BaseModel):
     `inpainted`, it is fill `index` of `n`.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     model: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     bundle: str = Field(pattern=r"^[0-9a-f]{64}$")  # SHA-256 of its manifest
@@ -49,22 +58,41 @@ class Recipe(BaseModel):
 
 
 def write(path: Path, image: Pixels, recipe: Recipe | None = None) -> None:
-    """Write uint8 [H, W, C] (C is 1 or 3) as PNG, whole or not at all, with its recipe as text metadata."""
+    """Write uint8 [H, W, C] (C is 1 or 3) as .png, .webp or .jpeg, whole or not at all, with its recipe."""
     with atomic(path) as file:
-        _to_pillow(image).save(file, "PNG", pnginfo=text(recipe))
+        encode(file, _to_pillow(image), path.suffix[1:], recipe)
+
+
+def encode(file: BinaryIO, image: Image.Image, format: str, recipe: Recipe | None = None, **kept: Any) -> None:
+    """Write an image in a Format, with what Pillow is to keep beside its pixels, and a recipe.
+
+    PNG holds a recipe as text; WebP, without loss, and JPEG, of quality 95, as EXIF user comment, in the place of one
+    that was there. WebP has no grey: its channels are equal.
+    """
+    if recipe and format == "png":
+        kept["pnginfo"] = PngImagePlugin.PngInfo()
+        kept["pnginfo"].add_text(_KEY, recipe.model_dump_json())
+    elif recipe:
+        exif = Image.Exif()
+        exif.load(kept.get("exif", b""))
+        comment = json.dumps(recipe.model_dump(mode="json", exclude_none=True))
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = _COMMENT + comment.encode()
+        kept["exif"] = exif.tobytes()
+    image.save(file, format, **_CODING[format], **kept)
 
 
 def write_animation(path: Path, frames: Sequence[Pixels], recipe: Recipe | None = None) -> None:
-    """Write frames as `write` does, as one animated PNG that stays on the last of them for longer.
+    """Write frames as one animated PNG that stays on the last of them for longer, with a recipe as `write` does.
 
     Who does not animate it shows the last frame.
     """
     last = _to_pillow(frames[-1])
     with atomic(path) as file:
-        last.save(
+        encode(
             file,
-            "PNG",
-            pnginfo=text(recipe),
+            last,
+            "png",
+            recipe,
             save_all=True,
             default_image=True,
             append_images=[_to_pillow(frame) for frame in frames],
@@ -76,21 +104,13 @@ def _to_pillow(image: Pixels) -> Image.Image:
     return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
-def text(recipe: Recipe | None) -> PngImagePlugin.PngInfo:
-    """The text metadata of a PNG that holds a recipe."""
-    chunks = PngImagePlugin.PngInfo()
-    if recipe is not None:
-        chunks.add_text(_KEY, recipe.model_dump_json())
-    return chunks
-
-
 def read(path: Path) -> Pixels:
     """Read an image as a person sees it (EXIF orientation applied): uint8 [H, W, 1] where grey, else [H, W, 3].
 
     Transparency is dropped. Raises InputError for what is no image, deeper than 8 bits, or beyond 89 million pixels.
     """
     with opened(path) as image:
-        if image.mode[0] in "IF":
+        if image.mode[0] in "IF" or is_rounded(image):
             raise InputError(f"{path} has more than 8 bits a channel; convert it to 8 bits first")
         upright = ImageOps.exif_transpose(image)
         grey = upright.mode in ("1", "L", "LA")
@@ -99,11 +119,14 @@ def read(path: Path) -> Pixels:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe in a PNG that `genfast sample` wrote. Raises InputError where there is none."""
+    """The recipe in an image that genfast wrote. Raises InputError where there is none."""
     with opened(path) as image:
+        comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
         found = image.info.get(_KEY)
-    if found is None:
-        raise InputError(f"{path} carries no recipe; only PNG files written by genfast do")
+    if isinstance(comment, bytes) and comment.startswith(_COMMENT + b"{"):
+        found = found or comment.removeprefix(_COMMENT)
+    if not found:
+        raise InputError(f"{path} carries no recipe; only images written by genfast do")
     try:
         return Recipe.model_validate_json(found)
     except ValidationError as error:
@@ -145,6 +168,11 @@ def find(folder: Path) -> list[Path]:
 def read_folder(folder: Path) -> Pixels:
     """Read all images under a folder: uint8 [N, H, W, C]. Raises InputError as `find` and `read_all` do."""
     return read_all(find(folder))
+
+
+def is_rounded(image: Image.Image) -> bool:
+    """Whether Pillow, without a word, reads the 16 bits of an opened image's colours as 8."""
+    return not image.mode.startswith("I;16") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def _shape(image: Pixels) -> str:
@@ -191,13 +219,14 @@ def opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
     path = name(source)
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # decoders have much to say
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(source) as image:
+            with Image.open(source, formats=_READ) as image:
                 yield image
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} is no image") from error
+        raise InputError(f"{path} is no image; known are BMP, GIF, JPEG, PNG, TIFF and WebP") from error
     except Exception as error:  # decoders raise all sorts
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path} cannot be read as an image: {reason}") from error

@@ -16,6 +16,7 @@ Levels = npt.NDArray[np.uint8 | np.uint16]
 
 _KEPT = ("icc_profile", "exif", "dpi")
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
+_WEBP_SIDE = 16383  # pixels
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,7 @@ def read(source: Path | BinaryIO) -> Photo:
         if frames > 1 and image.format != "MPO":  # which cameras write, previews included
             raise InputError(f"{name} has {frames} frames; give one of them as a file of its own")
         deep = image.mode.startswith("I;16")
-        # Pillow would round colours of 16 bits to 8 without a word.
-        if not (deep or image.mode in _MODES) or (
-            not deep and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
-        ):
+        if not (deep or image.mode in _MODES) or images.is_rounded(image):
             raise InputError(f"{name} is {_kind(image)}; convert it to RGB of 8 bits first")
         upright = ImageOps.exif_transpose(image)
         kept = {key: upright.info[key] for key in _KEPT if upright.info.get(key)}
@@ -60,13 +58,18 @@ def read(source: Path | BinaryIO) -> Photo:
     return Photo(pixels[..., :channels], alpha, upright.mode == "1", kept)
 
 
-def write(file: BinaryIO, photo: Photo, recipe: images.Recipe | None = None) -> None:
-    """Write a picture as PNG, with a recipe as text metadata."""
+def fits(photo: Photo, format: images.Format) -> bool:
+    """Whether a format that loses nothing can hold a picture."""
+    return format == "png" or (photo.colours.dtype == np.uint8 and max(photo.colours.shape) <= _WEBP_SIDE)
+
+
+def write(file: BinaryIO, photo: Photo, recipe: images.Recipe | None = None, format: images.Format = "png") -> None:
+    """Write a picture, with a recipe, as images.encode does."""
     layers = photo.colours if photo.alpha is None else np.dstack([photo.colours, photo.alpha])
     image = Image.fromarray(layers[..., 0] if layers.shape[2] == 1 else layers)
     if photo.black_and_white:
         image = image.convert("1", dither=Image.Dither.NONE)
-    image.save(file, "PNG", pnginfo=images.text(recipe), **photo.kept)
+    images.encode(file, image, format, recipe, **photo.kept)
 
 
 def _kind(image: Image.Image) -> str:

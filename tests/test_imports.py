@@ -53,6 +53,16 @@ def test_only_the_session_imports_onnxruntime_and_lazily() -> None:
     assert found == {("genfast/session.py", False)}
 
 
+def test_nothing_is_unpickled() -> None:
+    """Neither by a module that does so, nor by numpy, whose load asks for it to be forbidden each time."""
+    unpicklers = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+    for path in (ROOT / "genfast").rglob("*.py"):
+        assert not unpicklers & {name for name, _ in imports(path)}, path
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
+                assert "allow_pickle=False" in map(ast.unparse, node.keywords), (path, node.lineno)
+
+
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [

@@ -14,6 +14,7 @@ from genfast.cli.fid import fid
 from genfast.cli.info import info
 from genfast.cli.inpaint import inpaint
 from genfast.cli.models import models
+from genfast.cli.output import print_json
 from genfast.cli.pull import pull
 from genfast.cli.sample import sample
 from genfast.errors import GenfastError
@@ -43,17 +44,25 @@ def options(
 
 
 def main() -> NoReturn:
-    """Run the command line; the one place that turns an error into a line on stderr and an exit code."""
+    """Run the command line; the one place that turns an error into a line on stderr and an exit code.
+
+    With --json, stdout gets a document that says the same.
+    """
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="genfast", standalone_mode=False)
         print(end="", flush=True)
-    except (GenfastError, typer.TyperException, OSError) as error:
+    except (GenfastError, typer.TyperException, OSError, MemoryError) as error:
         if os.environ.get("GENFAST_DEBUG") == "1":
             raise
+        code = getattr(error, "exit_code", 1)
         if isinstance(error, OSError):  # Python would try to write the rest of stdout once more, and complain
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if not isinstance(error, BrokenPipeError):  # the reader has seen enough
             message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-            print("genfast: error:", " ".join(message.split()), file=sys.stderr)
-        code = getattr(error, "exit_code", 1)
+            if isinstance(error, MemoryError):
+                message = f"out of memory; a smaller batch or image takes less ({error})"
+            message = " ".join(message.split())
+            print("genfast: error:", message, file=sys.stderr)
+            if "--json" in sys.argv:
+                print_json({"error": message, "exit_code": code})
     sys.exit(code)

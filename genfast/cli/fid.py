@@ -1,6 +1,5 @@
 """`genfast fid`: how far images lie from real ones."""
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genfast.cli.options import Device, Threads, numbers
+from genfast.cli.output import print_json
 from genfast.cli.progress import progress
 from genfast.errors import UsageError
 
@@ -69,7 +69,10 @@ def fid(
             raise UsageError("--save-stats takes one folder: genfast fid --save-stats OUT.npz FOLDER")
         _check_target(save_stats, ".npz", overwrite)
         about = evaluate.save_statistics(a, save_stats, extractor, device=device, threads=threads)
-        print(json.dumps({"path": str(save_stats), **about.model_dump()}) if as_json else save_stats)
+        if as_json:
+            print_json({"path": str(save_stats), **about.model_dump()})
+        else:
+            print(save_stats)
         return
     if a:
         if b is None:
@@ -106,7 +109,7 @@ def fid(
     ]
     if as_json:
         spread = [_spread(column) for card in cards for column in _columns(card)] if seeds > 1 else []
-        print(json.dumps({"results": results} | ({"spread": spread} if spread else {})))
+        print_json({"results": results} | ({"spread": spread} if spread else {}))
     else:
         print("\n\n".join(map(_card, cards)))
 

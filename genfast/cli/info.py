@@ -1,6 +1,5 @@
 """`genfast info`: where an image comes from, what a model is."""
 
-import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,14 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
+from genfast.cli.output import print_json
+
 
 def info(
-    target: Annotated[str, typer.Argument(help="A PNG that genfast drew, a model by name, or a bundle's folder.")],
+    target: Annotated[str, typer.Argument(help="An image that genfast drew, a model by name, or a bundle's folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
 ) -> None:
     """Show the recipe of an image, with the command that draws it again, or the card of a model."""
     card = _image(Path(target)) if Path(target).is_file() else _model(target)
-    print(json.dumps(card) if as_json else "\n".join(_lines(card)))
+    if as_json:
+        print_json(card)
+    else:
+        print(*_lines(card), sep="\n")
 
 
 def _image(path: Path) -> dict[str, Any]:
@@ -33,11 +37,13 @@ def _image(path: Path) -> dict[str, Any]:
 
 
 def _model(name: str) -> dict[str, Any]:
-    from genfast import bundle, hub
+    from genfast import bundle, catalog, hub
 
     found = bundle.load(hub.here(name))
+    entry = catalog.entries().get(name)
     return {
         **found.manifest.model_dump(mode="json", exclude={"format", "files"}, exclude_none=True),
+        "limits": entry.limits if entry else "",
         "steps": found.manifest.steps,
         "bytes": sum(file.size for file in found.manifest.files),
         "bundle": found.sha256,

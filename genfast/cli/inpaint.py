@@ -1,10 +1,9 @@
 """`genfast inpaint`: repaint what masks mark."""
 
 import io
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,7 +12,7 @@ import typer
 
 from genfast import __version__
 from genfast.cli.options import Device, Threads
-from genfast.cli.output import prepare
+from genfast.cli.output import prepare, print_json
 from genfast.cli.progress import progress
 from genfast.errors import InputError, UsageError
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from genfast.photos import Photo
 
 _MARK = ".inpainted"  # in the names of files that are written
-_PARTS = ("", "-history", "-strip")
 _STDIN = Path("-")
 
 
@@ -40,7 +38,12 @@ def inpaint(
     mask: Annotated[Path, typer.Argument(help="White repaints. A mask for all images, or a folder with one for each.")],
     model: Annotated[str, typer.Option(help="A model by name (see genfast models), or a folder.")] = "avatars1024",
     out: Annotated[
-        Path | None, typer.Option(help="A .png file, or a folder; by default, beside the image: NAME.inpainted.png.")
+        Path | None,
+        typer.Option(help="A .png or .webp file, or a folder; by default, beside the image: NAME.inpainted.png."),
+    ] = None,
+    format: Annotated[
+        Literal["png", "webp"] | None,
+        typer.Option(help="Of the files, as --out names it or else png. JPEG would not keep every pixel."),
     ] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many fills, the likeliest first.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Each seed is an endless row of fills.")] = 0,
@@ -85,7 +88,7 @@ def inpaint(
         typer.Option(min=1, help="How often each step is taken.", rich_help_panel="Diffusion models"),
     ] = None,
 ) -> None:
-    """Fill holes in images and print the paths of what is written: PNG, equal to the image outside the mask.
+    """Fill holes in images and print the paths of what is written, equal to the image outside the mask.
 
     In a folder, an image and its mask have the same path but for the suffix.
     """
@@ -94,7 +97,9 @@ def inpaint(
     piped = image == _STDIN and out is None
     if piped and (n > 1 or history or as_json):
         raise UsageError("standard output takes one image alone; give --out, or leave -n, --history and --json away")
-    jobs = _jobs(image, mask, out, n, _PARTS if history else _PARTS[:1])
+    format = format or _named(out) or "png"
+    parts = {"": format} | ({"-history": "png", "-strip": format} if history else {})
+    jobs = _jobs(image, mask, out, n, parts)
     if not piped:
         jobs = _prepared(jobs, overwrite, skip_existing)
 
@@ -110,6 +115,8 @@ def inpaint(
         if job.mask is None:
             raise InputError(f"{job.image} has no mask: there is no {job.image.stem}.* at its place in {mask}")
         photo = photos.read(io.BytesIO(sys.stdin.buffer.read()) if job.image == _STDIN else job.image)
+        if not photos.fits(photo, format):
+            raise InputError(f"{job.image} has more bits or pixels than {format} holds; give --format png")
         hole = masks.read(job.mask, photo.colours.shape[:2], invert=invert)
         if not hole.any():
             print(f"genfast: {job.mask} repaints nothing; {job.image} comes out as it is", file=sys.stderr)
@@ -119,6 +126,7 @@ def inpaint(
     def recipe(job: _Job, index: int) -> images.Recipe:
         assert job.mask
         said = {name: value for name, value in {**edge, "invert": invert, "history": history}.items() if value}
+        said |= {} if format == "png" else {"format": format}
         said |= {} if feather is None else {"feather": feather}
         said |= {"class" if name == "label" else name: value for name, value in options.items()}
         return images.Recipe(
@@ -147,18 +155,18 @@ def inpaint(
                 advance(n)
                 continue
             if piped:
-                photos.write(sys.stdout.buffer, replace(photo, colours=found[0].image), recipe(job, 0))
+                photos.write(sys.stdout.buffer, replace(photo, colours=found[0].image), recipe(job, 0), format)
                 return
             for fill, paths in zip(found, job.outputs, strict=True):
                 with atomic(paths[0]) as file:
-                    photos.write(file, replace(photo, colours=fill.image), recipe(job, fill.index))
+                    photos.write(file, replace(photo, colours=fill.image), recipe(job, fill.index), format)
                 if history and fill.history:
                     images.write_animation(paths[1], fill.history, recipe(job, fill.index))
                     images.write(paths[2], images.strip(fill.history), recipe(job, fill.index))
             listed.append(about | {"fills": [_card(*pair) for pair in zip(found, job.outputs, strict=True)]})
 
     if as_json:
-        print(json.dumps({"model": painter.name, "images": listed}))
+        print_json({"model": painter.name, "images": listed})
     else:
         print(*(path for one in listed for fill in one.get("fills", ()) for path in _paths(fill)), sep="\n")
     if any("error" in one for one in listed):
@@ -180,13 +188,25 @@ def _paths(card: dict[str, Any]) -> Iterator[str]:
     return (card[name] for name in ("path", "history", "strip") if name in card)
 
 
-def _jobs(image: Path, mask: Path, out: Path | None, n: int, parts: tuple[str, ...]) -> list[_Job]:
-    """An image, or all in a folder, with their masks and files to write."""
+def _named(out: Path | None) -> Literal["png", "webp"] | None:
+    """The format that the name of a file says, None for a folder."""
+    suffix = out.suffix.lower() if out and not out.is_dir() else ""
+    return "png" if suffix == ".png" else "webp" if suffix == ".webp" else None
+
+
+def _jobs(image: Path, mask: Path, out: Path | None, n: int, parts: Mapping[str, str]) -> list[_Job]:
+    """An image, or all in a folder, with their masks and files to write, whose names end in `parts`, each of a format.
+
+    Raises UsageError where the name of a file says another format.
+    """
     from genfast import images
 
     def outputs(base: Path) -> list[list[Path]]:
         numbers = [""] if n == 1 else [f"-{i}" for i in range(1, n + 1)]
-        return [[base.with_name(f"{base.name}{number}{part}.png") for part in parts] for number in numbers]
+        return [
+            [base.with_name(f"{base.name}{number}{part}.{format}") for part, format in parts.items()]
+            for number in numbers
+        ]
 
     if not image.is_dir():
         if image != _STDIN and not image.exists():
@@ -194,10 +214,12 @@ def _jobs(image: Path, mask: Path, out: Path | None, n: int, parts: tuple[str, .
         name = f"{'stdin' if image == _STDIN else image.stem}{_MARK}"
         if out is None:
             base = image.with_name(name)
-        elif out.suffix.lower() == ".png" and not out.is_dir():
+        elif _named(out) == parts[""]:
             base = out.with_suffix("")
+        elif _named(out):
+            raise UsageError(f"{out} and --format {parts['']} contradict each other; leave --format away")
         elif out.suffix.lower() in images.SUFFIXES and not out.is_dir():
-            raise UsageError(f"{out} would not keep every pixel; give a name that ends in .png")
+            raise UsageError(f"{out} would not keep every pixel; give a name that ends in .png or .webp")
         else:
             base = out / name
         return [_Job(image, mask, outputs(base))]

@@ -6,21 +6,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from genfast import files
 from genfast.errors import UsageError
 
-
-def prepare(out: Path) -> None:
-    """Make the folder and make sure that files can be made in it."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
-    except OSError as error:
-        raise UsageError(f"cannot write into {out}: {error.strerror}; choose another folder with --out") from error
+SCHEMA = 1  # of all JSON documents: rises where a field goes or changes its meaning, not where one is added
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print one JSON document, with the version of its schema."""
-    print(json.dumps({"schema": 1, **document}))
+    """Print the one document of --json, led by the number of its schema; docs/json.md says what is in it."""
+    print(json.dumps({"schema": SCHEMA, **document}, allow_nan=False))
+
+
+def prepare(out: Path) -> None:
+    """Make the folder, make sure that files can be made in it, and remove what a killed run left there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        files.sweep(out)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise UsageError(f"cannot write into {out}: {error.strerror}; choose another folder with --out") from error
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:

@@ -1,6 +1,5 @@
 """`genfast sample`: draw images into a folder."""
 
-import json
 import math
 from itertools import chain
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 
 from genfast import __version__
 from genfast.cli.options import Device, Threads
-from genfast.cli.output import prepare
+from genfast.cli.output import prepare, print_json
 from genfast.cli.progress import progress
 from genfast.errors import UsageError
 
@@ -36,6 +35,9 @@ def sample(
     device: Device = "auto",
     threads: Threads = None,
     out: Annotated[Path, typer.Option(help="Folder to write to; made where it does not exist.")] = Path("."),
+    format: Annotated[
+        Literal["png", "webp", "jpeg"], typer.Option(help="Of the files: png and webp lose nothing.")
+    ] = "png",
     grid: Annotated[bool, typer.Option(help="For n > 1, write a contact sheet of the first 400 as well.")] = True,
     history: Annotated[
         bool, typer.Option("--history", help="Write how each image comes about, as an animated PNG and as a strip.")
@@ -59,7 +61,7 @@ def sample(
     choice_temperature: Annotated[float | None, _tokens("Chance in what is kept, for --order confidence.")] = None,
     settle: Annotated[float | None, _tokens("Share of steps, the last, that mend what is drawn; as above.")] = None,
 ) -> None:
-    """Draw images as MODEL-SEED-INDEX.png and print their paths.
+    """Draw images as MODEL-SEED-INDEX.FORMAT and print their paths.
 
     The same model, seed and index give the same image, however many are drawn at once.
     """
@@ -86,6 +88,7 @@ def sample(
         chosen = {name.replace("_", "-"): value for name, value in options.items() if name != "label"}
         chosen |= ({} if label is None else {"class": label}) | ({"history": True} if history else {})
         chosen |= {} if loss is None else {"loss": loss}
+        chosen |= {} if format == "png" else {"format": format}
         return images.Recipe(
             model=sampler.name,
             bundle=sampler.bundle.sha256,
@@ -97,10 +100,13 @@ def sample(
             version=__version__,
         )
 
-    parts = ["", "-history", "-strip"] if history else [""]
-    files = {i: [out / f"{sampler.name}-{seed}-{i}{part}.png" for part in parts] for i in range(start, start + n)}
+    parts = {"": format} | ({"-history": "png", "-strip": format} if history else {})
+    files = {
+        i: [out / f"{sampler.name}-{seed}-{i}{part}.{suffix}" for part, suffix in parts.items()]
+        for i in range(start, start + n)
+    }
     shown = [paths[0] for paths in files.values()][:_SHEET_LIMIT]
-    sheet = out / f"{sampler.name}-{seed}-grid-{start}-{start + len(shown) - 1}.png" if grid and n > 1 else None
+    sheet = out / f"{sampler.name}-{seed}-grid-{start}-{start + len(shown) - 1}.{format}" if grid and n > 1 else None
     every = [*chain.from_iterable(files.values()), *filter(None, [sheet])]
     existing = {path for path in every if path.exists()}
     if existing and not (overwrite or skip_existing):
@@ -136,6 +142,6 @@ def sample(
         for index, paths in files.items():
             named = dict(zip(["path", "history", "strip"], map(str, paths), strict=False))
             listed.append(named | {"index": index} | ({"class": labels[index]} if labels[index] else {}))
-        print(json.dumps({"model": sampler.name, "images": listed, "grid": sheet and str(sheet)}))
+        print_json({"model": sampler.name, "images": listed, "grid": sheet and str(sheet)})
     else:
         print(*every, sep="\n")

@@ -2,12 +2,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from genfast.errors import GenfastError
-from genfast.files import atomic
+from genfast.files import atomic, sweep
 
 
 def test_a_file_appears_whole_at_the_end_and_replaces_an_older_one(tmp_path: Path) -> None:
@@ -40,6 +41,16 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
             pass
 
 
+def test_what_a_kill_left_goes_once_nobody_can_be_writing_it(tmp_path: Path) -> None:
+    gone, kept = ".a.png.0123abcd.part", {".a.png.0123abce.part", ".a.png.part", "a.png.0123abcd.part", "b.part"}
+    for name in {gone} | kept:
+        (tmp_path / name).touch()
+        if name != ".a.png.0123abce.part":
+            os.utime(tmp_path / name, (time.time() - 3700,) * 2)
+    sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
 def test_kill_leaves_no_half_file_under_the_name(tmp_path: Path) -> None:
     script = (
         "import sys, pathlib; from genfast.files import atomic\n"
@@ -55,4 +66,4 @@ def test_kill_leaves_no_half_file_under_the_name(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None and process.stdout.readline() == b"written\n"
         os.kill(process.pid, signal.SIGKILL)
-    assert not path.exists()
+    assert not path.exists() and [part.suffix for part in tmp_path.iterdir()] == [".part"]

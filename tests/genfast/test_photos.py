@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from genfast import photos
+from genfast import images, photos
 from genfast.errors import InputError
 
+RECIPE = images.Recipe(model="tiny", bundle="0" * 64, steps=4, seed=7, index=50, version="0.1.0")
 rng = np.random.default_rng(0)
 
 
@@ -106,6 +107,34 @@ def test_what_cannot_be_kept_is_refused(tmp_path: Path, make, message: str) -> N
     make(tmp_path / "a")
     with pytest.raises(InputError, match=message):
         photos.read(tmp_path / "a")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_webp_keeps_every_pixel_the_profile_and_the_orientation(tmp_path: Path, mode: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    layers = pixels(6, 8, 4)
+    layers[:3, :, 3] = 0  # colours that nobody sees
+    Image.fromarray(layers, "RGBA").convert(mode).save(tmp_path / "a.png", exif=exif, icc_profile=b"profile")
+    photo = photos.read(tmp_path / "a.png")
+    with open(tmp_path / "a.webp", "xb") as file:
+        photos.write(file, photo, RECIPE, "webp")
+    again = photos.read(tmp_path / "a.webp")
+    assert np.array_equal(again.colours, np.broadcast_to(photo.colours, (8, 6, 3)))
+    assert (photo.alpha is again.alpha is None) or np.array_equal(photo.alpha, again.alpha)
+    assert images.read_recipe(tmp_path / "a.webp") == RECIPE
+    with Image.open(tmp_path / "a.webp") as written:
+        assert written.info["icc_profile"] == b"profile" and written.getexif()[0x010F] == "Maker"
+        assert 0x0112 not in written.getexif()
+
+
+def test_what_webp_cannot_hold() -> None:
+    for colours, fits in (
+        (pixels(2, 2, 3), True),
+        (pixels(2, 2, 3).astype(np.uint16), False),
+        (pixels(1, 16384, 1), False),
+    ):
+        assert photos.fits(photos.Photo(colours), "png") and photos.fits(photos.Photo(colours), "webp") == fits
 
 
 def test_a_stream_is_standard_input() -> None:

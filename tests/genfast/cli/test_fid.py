@@ -1,6 +1,5 @@
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -8,7 +7,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 
-from genfast import hub, images
+from genfast import images
 
 Cli = Callable[..., CompletedProcess[str]]
 Folder = Callable[..., Path]
@@ -98,71 +97,3 @@ def test_colour_images_are_for_the_extractor_that_takes_them(cli: Cli, folder: F
     done = cli("fid", folder("a", 5, (120, 100, 3)), folder("b", 5, (120, 100, 3), high=100), "--json")
     assert done.returncode == 0, done.stderr
     assert [result["features"] for result in json.loads(done.stdout)["results"]] == ["efficientnet-lite0"]
-
-
-@pytest.fixture
-def rubbish(folder: Folder, tmp_path: Path) -> Path:
-    """A folder of things that cannot be scored."""
-    shutil.copytree(folder("one", 1), tmp_path / "mixed")
-    shutil.copy(folder("grey", 1, (6, 8, 1)) / "000.png", tmp_path / "mixed" / "001.png")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "text").mkdir()
-    (tmp_path / "text" / "a.png").write_text("no image")
-    (tmp_path / "corrupt.npz").write_bytes(b"PK\x03\x04 and then nothing")
-    folder("good", 5)
-    folder("other", 5, (28, 28, 1))
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        ("missing good", 3, "missing is no folder"),
-        ("empty good", 3, "empty holds no images"),
-        ("text good", 3, "a.png is no image"),
-        ("mixed good", 3, "differ in shape"),
-        ("one good", 3, "one has 1 image"),
-        ("good missing.npz", 3, "missing.npz does not exist"),
-        ("good corrupt.npz", 3, "corrupt.npz is not a statistics file"),
-        ("good other --features HALVES", 3, "halves takes images of 28x28 with 1 channel(s), not 8x6 with 3"),
-        ("good FASHION", 3, "fashion takes images of 28x28"),
-        ("other SAVED --features HALVES", 3, "other was seen by halves@"),
-        ("good good --features nonsense", 4, "nonsense"),
-        ("good good --features TINY", 2, "tiny is not an extractor"),
-        ("good", 2, "nothing to measure"),
-        ("good good --seed 3", 2, "--seed"),
-        ("good good --plot new.png", 2, "--plot is about images to draw"),
-        ("good good good", 2, "unexpected extra argument"),
-        ("--steps 1,two", 2, "--steps takes a number, or several as in 1,2,4,8; not '1,two'"),
-        ("--loss hinge", 2, "fashion28 has no weights for 4 steps by hinge; weights exist for: "),
-        ("--seeds 0", 2, "--seeds"),
-        ("--plot new.jpg", 2, "give a name that ends in .png"),
-        ("--plot SHEET", 2, "exists; give --overwrite"),
-        ("--model TINY --loss hellinger", 2, "holds one set of weights"),
-        ("--samples 0", 2, "--samples"),
-        ("--samples 1", 2, "--samples"),
-        ("--model TINY --samples 9 --steps 4", 2, "tiny has no weights for 4 steps"),
-        ("--model TINY --samples 9 --features HALVES", 3, "halves takes images of 28x28"),
-        ("--save-stats new.npz", 2, "--save-stats takes one folder"),
-        ("--save-stats new.npz good good", 2, "--save-stats takes one folder"),
-        ("--save-stats SAVED good", 2, "exists"),
-        ("--save-stats new.txt good", 2, "ends in .npz"),
-        ("--save-stats nowhere/new.npz good", 2, "in a folder that exists"),
-        ("--save-stats new.npz one --features MEANS", 3, "one has 1 image"),
-    ],
-)
-def test_bad_input_is_one_line(
-    cli: Cli, rubbish: Path, means: Path, halves: Path, tiny_bundle: Path, arguments: str, code: int, message: str
-) -> None:
-    saved = rubbish / "saved.npz"
-    shutil.copy(means / "none.npz", saved)
-    before = sorted(rubbish.rglob("*"))
-    shipped = hub.find("fashion") / "fashion-mnist-test.npz"
-    sheet = rubbish / "good" / "000.png"
-    paths = {"MEANS": means, "HALVES": halves, "TINY": tiny_bundle, "SAVED": saved, "FASHION": shipped, "SHEET": sheet}
-    names = {path.name: path for path in rubbish.iterdir()}
-    done = cli("fid", *(paths.get(word) or names.get(word) or word for word in arguments.split()))
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("genfast: error: ") and message in done.stderr
-    assert sorted(rubbish.rglob("*")) == before  # nothing is left behind

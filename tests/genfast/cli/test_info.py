@@ -2,7 +2,9 @@ import json
 import shlex
 from pathlib import Path
 
-from genfast import bundle
+import pytest
+
+from genfast import bundle, catalog, hub
 
 
 def test_the_command_in_an_image_draws_it_again(cli, tiny_bundle: Path, tmp_path: Path) -> None:
@@ -40,6 +42,20 @@ def test_the_recipe_of_an_image(cli, tiny_bundle: Path, tmp_path: Path) -> None:
         "version: 0.1.0",
         "command: genfast sample --model path/to/tiny --steps 3 --seed 7 --start 0 -n 1",
     ]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in catalog.entries() if hub.locate(catalog.entry(name).variant().bundle)]
+)
+def test_the_card_of_a_known_model_says_all_that_a_card_must(cli, name: str) -> None:
+    card = json.loads(cli("info", name, "--json", check=True).stdout)
+    assert card["licence"] and card["limits"] and card["provenance"]["dataset"] and card["figures"]
+    assert card["provenance"]["dataset_licence"] and card["provenance"]["recipe"] and card["provenance"]["commit"]
+
+
+def test_the_credits_that_licences_want(cli) -> None:
+    text = cli("info", "avatars1024", check=True).stdout
+    assert "Lisa Wischofsky: CC BY 4.0" in text and "limits: Cartoon faces" in text
 
 
 def test_the_card_of_a_model(cli, tiny_bundle: Path) -> None:
