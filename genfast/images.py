@@ -18,6 +18,7 @@ from genfast.files import atomic
 Pixels = npt.NDArray[np.uint8]
 
 _KEY = "genfast"  # of the PNG text chunk that holds the recipe
+_DEFLATE = 4  # of 9: files are 5 % larger than at the usual 6, and written in two fifths of the time
 _TILE = 96  # pixels: a contact sheet enlarges smaller images to about this
 _STRIP = 8  # pictures at most
 _STRIP_TILE = 256  # pixels: a strip shrinks larger pictures to this at most
@@ -51,7 +52,7 @@ class Recipe(BaseModel):
 def write(path: Path, image: Pixels, recipe: Recipe | None = None) -> None:
     """Write uint8 [H, W, C] (C is 1 or 3) as PNG, whole or not at all, with its recipe as text metadata."""
     with atomic(path) as file:
-        _to_pillow(image).save(file, "PNG", pnginfo=text(recipe))
+        _to_pillow(image).save(file, "PNG", pnginfo=text(recipe), compress_level=_DEFLATE)
 
 
 def write_animation(path: Path, frames: Sequence[Pixels], recipe: Recipe | None = None) -> None:
@@ -65,6 +66,7 @@ def write_animation(path: Path, frames: Sequence[Pixels], recipe: Recipe | None 
             file,
             "PNG",
             pnginfo=text(recipe),
+            compress_level=_DEFLATE,
             save_all=True,
             default_image=True,
             append_images=[_to_pillow(frame) for frame in frames],
