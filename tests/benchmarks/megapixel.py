@@ -19,20 +19,15 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
-from onnx import numpy_helper, parser
-from torch.utils.flop_counter import FlopCounterMode
 
 import genfast
 from export.graph import Rounded
-from export.int8 import quantise
 from export.sundae import Frozen
-from genfast import sundae
+from genfast import bench, sundae
+from genfast.bench import medians
 from genfast.ddgan import to_pixels
 from genfast.models import TokenModel
-from genfast.session import Session
-from tests.benchmarks.sampling import medians
 from training import recipe as recipes
 from training.loop import load_average
 from training.nets.hourglass import Hourglass
@@ -41,8 +36,6 @@ from training.recipe import Recipe
 
 STEPS = (4, 8, 16, 32, 64)
 TURNS = 7
-SIDE = 2048  # of the matrices that the machine is measured by
-LINEAR = ("aten.addmm", "aten.mm")
 
 
 def parts(model: TokenModel) -> dict[str, Callable[[], object]]:
@@ -54,47 +47,6 @@ def parts(model: TokenModel) -> dict[str, Callable[[], object]]:
     temperature = np.full(1, 0.8, np.float32)
     draw = partial(model.draw.run, **predict(), tokens=tokens, temperature=temperature, uniform=uniform)
     return {"predict": predict, "draw": draw, "decode": partial(model.decode.run, tokens=tokens)}
-
-
-def operations(prior: Recipe, vqgan: Recipe, steps: int) -> tuple[int, int]:
-    """Floating-point operations of one picture, counted by PyTorch: in the prior's linear layers, and in all else."""
-    with torch.device("meta"):
-        network, codec = Hourglass(prior.hourglass), VQGAN(vqgan.vqgan)
-        network = Frozen(network, network.table())  # as the bundle holds it
-        z = torch.zeros(1, prior.hourglass.tokens**2, dtype=torch.int64)
-        latents = torch.zeros(1, vqgan.vqgan.latent, prior.hourglass.tokens, prior.hourglass.tokens)
-    with FlopCounterMode(display=False) as predicting:
-        hidden = network.predict(z, z[:, 0])
-    linear = sum(n for operation, n in predicting.get_flop_counts()["Global"].items() if str(operation) in LINEAR)
-    with FlopCounterMode(display=False) as choosing:
-        network.logits(hidden, z)
-    with FlopCounterMode(display=False) as decoding:
-        codec.decoder(latents)
-    rest = predicting.get_total_flops() - linear + choosing.get_total_flops()
-    return steps * linear, steps * rest + decoding.get_total_flops()
-
-
-def products(threads: int) -> dict[str, Callable[[], object]]:
-    """Products of matrices of 2048x2048 in onnxruntime, in float32 and in int8: the rates that this machine reaches.
-
-    Not PyTorch's: its library knows other processors better, and has half of the rate on some.
-    """
-    x = np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32)
-    levels, scale = quantise(x)
-    graphs = {
-        "float32": ("y = MatMul (x, w)", {"w": x}),
-        "int8": ("y = com.microsoft.DynamicQuantizeMatMul (x, w, s)", {"w": levels, "s": scale[0]}),
-    }
-    work = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, (product, weights) in graphs.items():
-            opsets = '<ir_version: 10, opset_import: ["": 20, "com.microsoft": 1]>'
-            model = parser.parse_model(f"{opsets} g (float[N, K] x) => (float[N, M] y) {{ {product} }}")
-            model.graph.initializer.extend(numpy_helper.from_array(array, key) for key, array in weights.items())
-            path = Path(folder) / f"{name}.onnx"
-            onnx.save(model, path)
-            work[name] = partial(Session(path, "cpu", threads).run, x=x)
-    return work
 
 
 def eager(model: TokenModel, prior: Path, vqgan: Path) -> Callable[[int, torch.memory_format], tuple[np.ndarray, ...]]:
@@ -147,14 +99,10 @@ def drawing(name: str, prior: Path | None, vqgan: Path | None, threads: int) -> 
     of_parts, seconds = medians(parts(model), 3 * TURNS), medians(whole, TURNS)
     figures = {f"{part}, milliseconds": 1000 * time for part, time in of_parts.items()}
     figures |= {f"one picture in {n} steps, seconds": time for n, time in seconds.items()}
+    share = bench.measure(model, 1, bench.operations(model), threads).share
+    figures[f"share of the rate of products, {steps} steps"] = share
     if prior is None or vqgan is None:
         return figures
-    # Before PyTorch computes, and in turns, since other work on the machine slows all of them.
-    times = medians({"genfast": whole[steps], **products(threads)}, 2 * TURNS)
-    linear, rest = operations(read(prior), read(vqgan), steps)
-    precision = model.bundle.manifest.graphs["predict"][0].precision
-    least = (linear * times["int8" if precision == "int8" else "float32"] + rest * times["float32"]) / (2 * SIDE**3)
-    figures[f"share of the rate of products, {steps} steps"] = least / times["genfast"]
     # Contiguous is what PyTorch does unasked; channels last is the faster of its layouts here.
     layouts = {"eager": torch.contiguous_format, "eager, channels last": torch.channels_last}
     draw = eager(model, prior, vqgan)

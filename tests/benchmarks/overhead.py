@@ -1,9 +1,9 @@
-"""What genfast adds to onnxruntime: the share of drawing n images, and of the command that writes them, spent elsewhere.
+"""What genfast adds to onnxruntime: the share of drawing images, and of the command that writes them, spent elsewhere.
 
     python -m tests.benchmarks.overhead [--model fashion28] [-n 64] [--threads 2] [--json]
 
-Of `genfast sample` in a process that has imported everything: from its options to the last file. Loading a graph and
-running it is onnxruntime's own time. Medians over turns; the shares are of each turn.
+Of `genfast sample` in a process that has imported everything, from its options to the last file. Loading graphs and
+running them is onnxruntime's own work. Medians of shares, each of one turn.
 """
 
 import argparse
@@ -24,24 +24,21 @@ TURNS = 15
 
 
 class Timed(Session):
-    """Also tells how long it took to load, with that of all others."""
+    """Also tells how long it took to load; `made` are all of them."""
 
-    loading = running = 0.0
+    made: list["Timed"] = []
 
-    def _open(self, *arguments: Any) -> str | None:
+    def __init__(self, *arguments: Any) -> None:
         began = time.perf_counter()
-        try:
-            return super()._open(*arguments)
-        finally:
-            Timed.loading += time.perf_counter() - began
+        super().__init__(*arguments)
+        self.loading = time.perf_counter() - began
+        self.made.append(self)
 
-    @property
-    def seconds(self) -> float:
-        return 0.0
 
-    @seconds.setter
-    def seconds(self, spent: float) -> None:
-        Timed.running += spent
+def spent() -> tuple[float, float, float]:
+    """The time now, and the seconds so far of loading and of running."""
+    sessions = Timed.made
+    return time.perf_counter(), sum(one.loading for one in sessions), sum(one.seconds for one in sessions)
 
 
 def main() -> None:
@@ -53,23 +50,22 @@ def main() -> None:
     options = parser.parse_args()
     api.Session = Timed
     model = genfast.load(options.model, device="cpu", threads=options.threads)
-    command = ["sample", "--model", options.model, "-n", str(options.n), "--device", "cpu", "--threads"]
-    command += [str(options.threads), "--out"]
 
-    def whole() -> None:
+    def command() -> None:
+        arguments = ["--model", options.model, "-n", options.n, "--device", "cpu", "--threads", options.threads]
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-            app([*command, folder], standalone_mode=False)
+            app(["sample", *map(str, arguments), "--out", folder], standalone_mode=False)
 
     figures = {}
-    for name, work in {"Model.sample": lambda: model.sample(options.n), "genfast sample": whole}.items():
+    for name, work in {"Model.sample": lambda: model.sample(options.n), "genfast sample": command}.items():
         turns = []
         for _ in range(TURNS + 1):
-            Timed.loading = Timed.running = 0.0
-            began = time.perf_counter()
+            before = spent()
             work()
-            seconds = time.perf_counter() - began
-            turns.append((seconds, Timed.loading / seconds, 1 - (Timed.loading + Timed.running) / seconds))
-        for figure, values in zip(("seconds", "share loading", "share outside"), zip(*turns[1:]), strict=True):
+            seconds, loading, running = (now - then for now, then in zip(spent(), before, strict=True))
+            turns.append((seconds, loading / seconds, 1 - (loading + running) / seconds))
+        columns = zip(*turns[1:], strict=True)  # the first one warms up
+        for figure, values in zip(("seconds", "share loading graphs", "share outside"), columns, strict=True):
             figures[f"{name}, {figure}"] = statistics.median(values)
     if options.json:
         print(json.dumps(figures, indent=2))
