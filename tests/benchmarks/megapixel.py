@@ -14,29 +14,21 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
-from onnx import numpy_helper, parser
-from torch.utils.flop_counter import FlopCounterMode
 
 import genfast
-from export.int8 import quantise
 from export.unpack import networks
-from genfast import sundae
+from genfast import bench, sundae
+from genfast.bench import medians
 from genfast.ddgan import to_pixels
 from genfast.models import TokenModel
-from genfast.session import Session
-from tests.benchmarks.sampling import medians
 from training.nets.hourglass import Hourglass
 from training.nets.vqgan import VQGAN
 
 STEPS = (4, 8, 16, 32, 64)
 TURNS = 7
-SIDE = 2048  # of the matrices that the machine is measured by
-LINEAR = ("aten.addmm", "aten.mm")
 
 
 def parts(model: TokenModel) -> dict[str, Callable[[], object]]:
@@ -48,51 +40,6 @@ def parts(model: TokenModel) -> dict[str, Callable[[], object]]:
     temperature = np.full(1, 0.8, np.float32)
     draw = partial(model.draw.run, **predict(), tokens=tokens, temperature=temperature, uniform=uniform)
     return {"predict": predict, "draw": draw, "decode": partial(model.decode.run, tokens=tokens)}
-
-
-def operations(network: Hourglass, codec: VQGAN) -> dict[str, int]:
-    """Floating-point operations of one picture, counted by PyTorch: of a step and, for `decode`, of the picture.
-
-    `predict` are the prior's linear layers, `rest` all else in it.
-    """
-    z = torch.zeros(1, network.config.tokens**2, dtype=torch.int64)
-    with FlopCounterMode(display=False) as predicting:
-        hidden = network.predict(z, z[:, 0])
-    linear = sum(n for operation, n in predicting.get_flop_counts()["Global"].items() if str(operation) in LINEAR)
-    with FlopCounterMode(display=False) as choosing:
-        network.logits(hidden, z)
-    with FlopCounterMode(display=False) as decoding:
-        codec.decode(z.unflatten(1, (network.config.tokens, -1)))
-    rest = predicting.get_total_flops() - linear
-    return {
-        "predict": linear,
-        "rest": rest,
-        "draw": choosing.get_total_flops(),
-        "decode": decoding.get_total_flops(),
-    }
-
-
-def products(threads: int) -> dict[str, Callable[[], object]]:
-    """Products of matrices of 2048x2048 in onnxruntime, in float32 and in int8: the rates that this machine reaches.
-
-    Not PyTorch's: its library knows other processors better, and has half of the rate on some.
-    """
-    x = np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32)
-    levels, scale = quantise(x)
-    graphs = {
-        "float32": ("y = MatMul (x, w)", {"w": x}),
-        "int8": ("y = com.microsoft.DynamicQuantizeMatMul (x, w, s)", {"w": levels, "s": scale[0]}),
-    }
-    work = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, (product, weights) in graphs.items():
-            opsets = '<ir_version: 10, opset_import: ["": 20, "com.microsoft": 1]>'
-            model = parser.parse_model(f"{opsets} g (float[N, K] x) => (float[N, M] y) {{ {product} }}")
-            model.graph.initializer.extend(numpy_helper.from_array(array, key) for key, array in weights.items())
-            path = Path(folder) / f"{name}.onnx"
-            onnx.save(model, path)
-            work[name] = partial(Session(path, "cpu", threads).run, x=x)
-    return work
 
 
 def eager(
@@ -135,19 +82,12 @@ def drawing(name: str, threads: int) -> dict[str, float]:
     of_parts, seconds = medians(parts(model), 3 * TURNS), medians(whole, TURNS)
     figures = {f"{part}, milliseconds": 1000 * time for part, time in of_parts.items()}
     figures |= {f"one picture in {n} steps, seconds": time for n, time in seconds.items()}
-    # In turns, since other work on the machine slows all of them.
-    times = medians({"genfast": whole[steps], **products(threads)}, 2 * TURNS)
-    network, codec, *_ = networks(model.bundle)
-    work = operations(network, codec)
-    in_int8 = [role for role in ("predict", "draw") if model.bundle.manifest.graphs[role][0].precision == "int8"]
-    least = 0.0
-    for part, count in work.items():
-        rate = 2 * SIDE**3 / times["int8" if part in in_int8 else "float32"]
-        least += count * (1 if part == "decode" else steps) / rate
-    figures[f"share of the rate of products, {steps} steps"] = least / times["genfast"]
+    share = bench.measure(model, 1, bench.operations(model), threads).share
+    figures[f"share of the rate of products, {steps} steps"] = share
     # Contiguous is what PyTorch does unasked; channels last is the faster of its layouts here.
     layouts = {"eager": torch.contiguous_format, "eager, channels last": torch.channels_last}
     torch.set_num_threads(threads)
+    network, codec, *_ = networks(model.bundle)
     draw = eager(model, network, codec)
     rivals = {rival: partial(draw, steps, layout) for rival, layout in layouts.items()}
     for rival in rivals.values():

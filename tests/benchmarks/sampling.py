@@ -8,12 +8,10 @@ Rivals take turns within one run, and every figure is a median over its turns: r
 import argparse
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -23,23 +21,12 @@ import torch
 
 import genfast
 from genfast import ddgan
+from genfast.bench import medians
 from training import recipe as recipes
 from training.diffusion import ReverseStep
 from training.nets.unet import UNet
 
 RECIPE = Path(__file__).parents[2] / "training/recipes/fashion28-t4.toml"
-
-
-def medians(rivals: Mapping[str, Callable[[], object]], turns: int) -> dict[str, float]:
-    """Median seconds of each rival; they take turns, after one warm-up each."""
-    seconds: dict[str, list[float]] = {name: [] for name in rivals}
-    for turn in range(turns + 1):
-        for name, work in rivals.items():
-            began = time.perf_counter()
-            work()
-            if turn:
-                seconds[name].append(time.perf_counter() - began)
-    return {name: statistics.median(times) for name, times in seconds.items()}
 
 
 def eager(model: genfast.Model, memory_format: torch.memory_format) -> ddgan.Step:
