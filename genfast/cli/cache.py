@@ -1,5 +1,6 @@
 """`genfast cache`: the weights that were fetched."""
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -30,4 +31,6 @@ def cache(
         if rows:
             print_table(rows)
     if corrupt := [each.name for each in found if each.state == "corrupt"]:
-        raise ModelError(f"corrupt: {', '.join(corrupt)}; genfast pull fetches again, genfast cache --prune removes")
+        cure = "genfast pull fetches again, genfast cache --prune removes"
+        print(f"genfast: error: corrupt: {', '.join(corrupt)}; {cure}", file=sys.stderr)
+        raise typer.Exit(ModelError.exit_code)

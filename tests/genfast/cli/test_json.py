@@ -27,6 +27,10 @@ LINES = {
     ],
     "models": [""],
     "info": ["photos/drawn.png", "{squares}", "fashion28"],
+    "pull": ["fashion28"],
+    "cache": [""],
+    "doctor": [""],
+    "bench": ["{tiny}"],
 }
 
 
