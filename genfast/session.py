@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import threading
 import time
 from collections import deque
@@ -187,8 +188,11 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Send stdout and stderr to nowhere: onnxruntime prints to both, from Python and from C++."""
-    with _lock, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+    """Send stdout and stderr to nowhere: onnxruntime prints to both, from Python and from C++.
+
+    Signals wait, since an import of onnxruntime that is interrupted fails for reasons that nobody understands.
+    """
+    with _signals_wait(), _lock, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         saved = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
         for descriptor in saved:
             os.dup2(nowhere.fileno(), descriptor)
@@ -198,3 +202,16 @@ def _silence() -> Iterator[None]:
             for descriptor, copy in saved.items():
                 os.dup2(copy, descriptor)
                 os.close(copy)
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Hold back Ctrl-C and SIGTERM, where the system can."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -19,6 +19,8 @@ from genfast.cli.pull import pull
 from genfast.cli.sample import sample
 from genfast.errors import GenfastError
 
+_DEBUG = ("GENFAST_DEBUG", "1")  # in the environment: known errors have their traceback
+
 app = typer.Typer(
     help="Draw images in a handful of steps.",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -49,20 +51,31 @@ def main() -> NoReturn:
     With --json, stdout gets a document that says the same.
     """
     try:
-        code = app(sys.argv[1:] or ["--help"], prog_name="genfast", standalone_mode=False)
+        code = _run()
         print(end="", flush=True)
-    except (GenfastError, typer.TyperException, OSError, MemoryError) as error:
-        if os.environ.get("GENFAST_DEBUG") == "1":
+    except OSError as error:
+        if _DEBUG in os.environ.items():
             raise
-        code = getattr(error, "exit_code", 1)
-        if isinstance(error, OSError):  # Python would try to write the rest of stdout once more, and complain
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python would try to write the rest once more, and complain
         if not isinstance(error, BrokenPipeError):  # the reader has seen enough
-            message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-            if isinstance(error, MemoryError):
-                message = f"out of memory; a smaller batch or image takes less ({error})"
-            message = " ".join(message.split())
-            print("genfast: error:", message, file=sys.stderr)
-            if "--json" in sys.argv:
-                print_json({"error": message, "exit_code": code})
+            print("genfast: error:", error, file=sys.stderr)
+        code = 1
     sys.exit(code)
+
+
+def _run() -> int | None:
+    try:
+        code: int | None = app(sys.argv[1:] or ["--help"], prog_name="genfast", standalone_mode=False)
+        return code
+    except (GenfastError, typer.TyperException, MemoryError) as error:
+        if _DEBUG in os.environ.items():
+            raise
+        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        if isinstance(error, MemoryError):
+            message = f"out of memory; a smaller batch or image takes less ({error})"
+        message = " ".join(message.split())
+        code = getattr(error, "exit_code", 1)
+        print("genfast: error:", message, file=sys.stderr)
+        if "--json" in sys.argv:
+            print_json({"error": message, "exit_code": code})
+        return code

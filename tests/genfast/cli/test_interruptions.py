@@ -107,9 +107,30 @@ def test_signals_end_a_run_in_order(tiny_bundle: Path, tmp_path: Path, number: i
     assert set(tmp_path.iterdir()) == whole(tmp_path)
 
 
+SLEEP = "import time; print('importing', flush=True); time.sleep(60)"
+LOSE = """
+import time
+print('importing', flush=True)
+try:
+    time.sleep(60)
+except BaseException:  # as modules in C do
+    pass
+time.sleep(60)
+"""
+TURN = """
+import time
+print('importing', flush=True)
+try:
+    time.sleep(60)
+except BaseException:
+    raise ImportError
+"""
+
+
+@pytest.mark.parametrize("module", [SLEEP, LOSE, TURN])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_end_a_run_that_has_hardly_begun(tmp_path: Path, number: int, code: int) -> None:
-    (tmp_path / "typer.py").write_text("import time; print('importing', flush=True); time.sleep(60)")
+def test_signals_end_a_run_that_has_hardly_begun(tmp_path: Path, number: int, code: int, module: str) -> None:
+    (tmp_path / "typer.py").write_text(module)
     path = os.pathsep.join([str(tmp_path), ENVIRONMENT["PYTHONPATH"]])
     with start("models", PYTHONPATH=path) as process:
         assert process.stdout is not None and process.stdout.readline() == b"importing\n"

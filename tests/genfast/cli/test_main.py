@@ -33,13 +33,14 @@ def test_a_traceback_comes_when_asked_for(cli) -> None:
     assert "Traceback" in done.stderr and "ModelError: unknown model 'nothing'" in done.stderr
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
+@pytest.mark.parametrize("arguments", [["models"], ["info", "nothing", "--json"]])
+def test_a_reader_that_leaves_is_no_error(arguments: list[str]) -> None:
     with subprocess.Popen(
-        [*GENFAST, "models"], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*GENFAST, *arguments], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
-        assert process.stderr.read() == b""
+        assert [line[:14] for line in process.stderr] == ["genfast: error"] * ("nothing" in arguments)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
