@@ -102,10 +102,10 @@ class Model(ABC):
         Returns a picture, whose pixels outside the hole are near the given ones and no more, and, where `rank` asks
         for it and the model can tell, the log-probabilities of what was drawn. `watch` is given the picture before and
         after each step. Pictures are to be blank in the hole, since models of tokens see it when they encode.
-        genfast.inpaint does the rest. Options are those of drawing, without a class by default, and for a model of
-        tokens `rule`: whether "any" token that the hole touches is drawn, or those alone that lie in it with "all" of
-        their pixels; and `ring`: how many tokens around those. For the others `resample`: see genfast.ddgan.inpaint.
-        Raises UsageError where the model is on several devices.
+        genfast.inpaint does the rest. Options are those of drawing, but that the class is by default the one that the
+        surroundings are likeliest for; and for a model of tokens `rule`: whether "any" token that the hole touches is
+        drawn, or those alone that lie in it with "all" of their pixels; and `ring`: how many tokens around those. For
+        the others `resample`: see genfast.ddgan.inpaint. Raises UsageError where the model is on several devices.
         """
 
     @abstractmethod
@@ -271,12 +271,15 @@ class TokenModel(Model):
         self.label(index, label, **options)
         _check_range(seed, [index])
         chosen, classes = self._options(options), self.bundle.manifest.classes
-        if label is None:
-            chosen = replace(chosen, guidance=1.0)  # there is nothing to guide towards
-        labels = np.array([classes.index(label) if label else len(classes)], np.int64)
         free = masks.tokens(hole, (self.tokens.height, self.tokens.width), rule, ring).reshape(1, -1)  # [1, N]
-        common: dict[str, Any] = dict(vocabulary=self.tokens.vocabulary, labels=labels, seed=seed)
+        given = self.encode().run(image=picture[None])["tokens"]
         predict, draw = self._graphs()
+        common: dict[str, Any] = dict(vocabulary=self.tokens.vocabulary, seed=seed)
+        if label is None:
+            guess = sundae.classify(predict, draw, given, ~free, classes=len(classes), **common)
+        else:
+            guess = classes.index(label)
+        common["labels"] = np.array([guess], np.int64)
         tokens = sundae.sample(
             predict,
             draw,
@@ -284,7 +287,7 @@ class TokenModel(Model):
             length=free.size,
             unlabelled=len(classes),
             indices=[index],
-            fixed=(~free, self.encode().run(image=picture[None])["tokens"]),
+            fixed=(~free, given),
             watch=None if watch is None else lambda tokens: watch(self._pixels(tokens)[0]),
             **common,
         )

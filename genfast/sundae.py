@@ -180,22 +180,48 @@ def likelihood(
     A random half of the free tokens is judged at a time, with random tokens in its place: the same for all images, so
     that they are judged alike. Probabilities below exp(-10) of that of the likeliest token are given as about that.
     """
-    count, length = tokens.shape
-    noise = _random_tokens(vocabulary, seed, [0], 0, length)
-    first = uniform(seed, [0], 0, Purpose.HALVES, (length,)) < 0.5
-    result = np.zeros((count, length), np.float32)
+    noise, first = _noise_and_half(vocabulary, seed, tokens)
+    result = np.zeros(tokens.shape, np.float32)
     for half in free & first, free & ~first:
-        hidden = np.array(predict(np.where(half, noise, tokens), labels), np.float32)  # [B, N, D]
-        # `draw` tells the probability of what it draws. A bonus for the token in question has it drawn at the lowest
-        # of temperatures, unless another is that much likelier, and multiplies its odds by a known factor.
-        hidden[..., -1] = _BONUS
-        coldest, middle = np.full(count, 0.01, np.float32), np.full((count, length), 0.5, np.float32)
-        drawn, probability = map(np.asarray, draw(hidden, tokens, coldest, middle))
-        with np.errstate(divide="ignore"):
-            odds = np.log(probability) - np.log1p(-np.minimum(probability, 1)) - _BONUS
-            judged = np.where(drawn == tokens, -np.logaddexp(0, -odds), np.log(probability) - _BONUS)
-        result[half] = judged[half]
+        result[half] = _judged(predict, draw, tokens, np.where(half, noise, tokens), labels)[half]
     return result
+
+
+def classify(
+    predict: Predict, draw: Draw, tokens: Tokens, known: Mask, *, vocabulary: int, classes: int, seed: int
+) -> int:
+    """The label, below `classes`, under which the `known` tokens of an image, both [1, N], are likeliest.
+
+    A random half of them is judged, given the others alone. No label, `classes`, where no token, or no label, is known.
+    """
+    noise, first = _noise_and_half(vocabulary, seed, tokens)
+    seen = np.where(known & ~first, tokens, noise)
+    half = known & first
+    if not (classes and half.any()):
+        return classes
+    logs = [_judged(predict, draw, tokens, seen, np.array([label]))[half].sum() for label in range(classes)]
+    return int(np.argmax(logs))
+
+
+def _noise_and_half(vocabulary: int, seed: int, tokens: Tokens) -> tuple[Tokens, Mask]:
+    """Random tokens [1, N] to hide others with, and a random half of their places, which are judged at a time."""
+    length = tokens.shape[1]
+    noise = _random_tokens(vocabulary, seed, [0], 0, length)
+    return noise, uniform(seed, [0], 0, Purpose.HALVES, (length,)) < 0.5
+
+
+def _judged(predict: Predict, draw: Draw, tokens: Tokens, seen: Tokens, labels: Tokens) -> Floats:
+    """Log-probabilities f32 [B, N] of tokens where the network sees others, `seen`, all [B, N]."""
+    hidden = np.array(predict(seen, labels), np.float32)  # [B, N, D]
+    # `draw` tells the probability of what it draws. A bonus for the token in question has it drawn at the lowest of
+    # temperatures, unless another is that much likelier, and multiplies its odds by a known factor.
+    hidden[..., -1] = _BONUS
+    coldest, middle = np.full(len(tokens), 0.01, np.float32), np.full(tokens.shape, 0.5, np.float32)
+    drawn, probability = map(np.asarray, draw(hidden, tokens, coldest, middle))
+    with np.errstate(divide="ignore"):
+        odds = np.log(probability) - np.log1p(-np.minimum(probability, 1)) - _BONUS
+        judged: Floats = np.where(drawn == tokens, -np.logaddexp(0, -odds), np.log(probability) - _BONUS)
+    return judged
 
 
 def _random_tokens(vocabulary: int, seed: int, indices: Sequence[int], step: int, length: int) -> Tokens:

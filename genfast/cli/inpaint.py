@@ -81,7 +81,7 @@ def inpaint(
     ] = None,
     label: Annotated[
         str | None,
-        typer.Option("--class", help="What the image shows, if it is to be said.", rich_help_panel="Models of tokens"),
+        typer.Option("--class", help="What the image shows; guessed if not given.", rich_help_panel="Models of tokens"),
     ] = None,
     resample: Annotated[
         int | None,

@@ -85,6 +85,16 @@ def named(model: Model) -> dict[str, str]:
     return {"label": "green"} if model.bundle.manifest.classes else {}
 
 
+@pytest.mark.parametrize("label", ["red", "light blue", "green"])
+def test_the_class_is_guessed_from_what_is_around(squares: Model, label: str) -> None:
+    """The squares of a class are nearer to one another than to those of others."""
+    image = squares.sample(1, seed=2, label=label)[0]
+    mask = np.zeros((4, 6), bool)
+    mask[:2, :2] = True
+    guessed, named = (inpainting.inpaint(squares, image, mask, **options) for options in ({}, {"label": label}))
+    assert np.array_equal(guessed[0].image, named[0].image)
+
+
 def test_an_empty_mask_changes_nothing(squares: Model) -> None:
     image = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
     fills = inpainting.inpaint(squares, image, np.zeros((7, 9), bool), n=2, grow=3)

@@ -8,7 +8,7 @@ from scipy import special, stats
 
 from genfast.errors import UsageError
 from genfast.noise import Purpose, uniform
-from genfast.sundae import Options, likelihood, sample
+from genfast.sundae import Options, classify, likelihood, sample
 
 N, V = 40, 16
 COMMON: dict[str, Any] = dict(length=N, vocabulary=V, unlabelled=3, seed=5)
@@ -347,3 +347,22 @@ def test_tokens_are_judged_by_halves_with_noise_in_their_place() -> None:
     assert np.array_equal(first ^ second, free) and not (first & second).any()
     assert 0.3 < first.sum() / free.sum() < 0.7
     assert np.allclose(found[free], -math.log(V), atol=1e-3)
+
+
+def test_the_class_is_that_under_which_known_tokens_are_likeliest() -> None:
+    """Under label k, tokens are likely to be k; what lies in the hole says nothing, and does not get in."""
+
+    def predict(tokens, label):
+        assert np.array_equal(tokens == 4, known & ~half) and not (tokens == 1).any()
+        logits = np.zeros((1, N, V + 1), np.float32)
+        logits[:, :, label[0]] = 3
+        return logits
+
+    tokens, known = np.full((1, N), 4), np.arange(N)[None] % 3 == 0
+    tokens[~known] = 1
+    half = known & (uniform(5, [0], 0, Purpose.HALVES, (N,)) < 0.5)
+    common = dict(vocabulary=10**6, seed=5)
+    assert classify(predict, read_off, tokens, known, classes=6, **common) == 4
+    known[:] = False
+    assert classify(predict, read_off, tokens, known, classes=6, **common) == 6
+    assert classify(predict, read_off, tokens, ~known, classes=0, **common) == 0
