@@ -34,12 +34,11 @@ class Session:
 
     device: str  # where the graph really is: "cpu" or "cuda:N"
     path: Path
-    calls: int  # of the graph so far
-    seconds: float  # that they took
+    seconds: float  # spent in running the graph so far
 
     def __init__(self, graph: Path | Callable[[str], Path], device: str = "auto", threads: int | None = None) -> None:
         ordinal = parse(device)
-        self.calls, self.seconds = 0, 0.0
+        self.seconds = 0.0
         choose = graph if callable(graph) else lambda _: graph
         obstacle = None
         if device.startswith("cuda") or (device == "auto" and has_driver()):
@@ -127,7 +126,8 @@ class Session:
                             given[name] = OrtValue.ortvalue_from_shape_and_type(value.shape, value.dtype, *place)
                             held.clear()
                         given[name].update_inplace(value)
-                    binding.bind_ortvalue_input(name, given[name] if isinstance(value, np.ndarray) else value)
+                        value = given[name]
+                    binding.bind_ortvalue_input(name, value)
                 spare = held.popleft() if len(held) == 2 else {}
                 for name in names:
                     if name in spare:
@@ -142,7 +142,7 @@ class Session:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Count and time a call of onnxruntime, and turn what it raises into a known error."""
+        """Time a call of onnxruntime, and turn what it raises into a known error."""
         began = time.perf_counter()
         try:
             yield
@@ -153,7 +153,6 @@ class Session:
                 f"{self.path} failed on {self.device}: {_first_line(error)}; try a smaller batch"
             ) from error
         finally:
-            self.calls += 1
             self.seconds += time.perf_counter() - began
 
 

@@ -133,9 +133,9 @@ def test_buffers_are_allocated_once_and_outputs_hold_until_the_call_after_the_ne
     assert np.asarray(outputs[3]).flat[0] == 4  # those of another size are left alone
 
 
-def test_inputs_that_do_not_fit_the_graph_are_an_error_and_count(graph: Path) -> None:
+def test_inputs_that_do_not_fit_the_graph_are_an_error_and_timed(graph: Path) -> None:
     loaded = Session(graph)
     for work in loaded.run, loaded.bind():
         with pytest.raises(ModelError, match="step.onnx failed: "):
             work(x_t=np.zeros((1, 3, 6, 8), np.float32))
-    assert loaded.calls == 2 and loaded.seconds > 0
+    assert loaded.seconds > 0
