@@ -27,7 +27,7 @@ from training.loop import load_average
 from training.nets.hourglass import Hourglass
 from training.nets.vqgan import FACTOR, VQGAN
 
-SAMPLING = sampler.Options(temperature_end=0.8, choice_temperature=5.0)
+SAMPLING = sampler.Options(temperature_end=0.5, choice_temperature=3.0, settle=0.4)
 DIVERGENCE = 0.01  # nats a token that arithmetic in int8 may cost
 
 PARITY = {
