@@ -53,8 +53,8 @@ def load(
     place = str(folder.resolve())
     helpers = tuple(partial(load, place, steps=steps, device=other, threads=threads) for other in others)
 
-    def session(role: str, device: str = first) -> Session:
-        return Session(partial(loaded.graph, role), device, threads)
+    def session(role: str, device: str = first, spin: bool = False) -> Session:
+        return Session(partial(loaded.graph, role), device, threads, spin)
 
     if manifest.family in ("ddgan", "ddpm"):
         assert manifest.steps and manifest.image  # as every manifest of these families
@@ -65,7 +65,7 @@ def load(
         if not 1 <= taken <= total:
             raise UsageError(f"{name} takes 1 to {total} steps, not {steps}")
         levels = tuple(t * total // taken for t in range(taken + 1))
-        return DiffusionModel(loaded, known, taken, manifest.image, session("step"), levels, helpers=helpers)
+        return DiffusionModel(loaded, known, taken, manifest.image, session("step", spin=True), levels, helpers=helpers)
     if manifest.family == "vq-sundae":
         assert manifest.tokens and manifest.image
         options = manifest.sampling.options or sundae.Options()

@@ -28,17 +28,26 @@ class Session:
 
     `graph` is its file, or a function that gives the file for "cpu" or "cuda", like Bundle.graph. `device` is "auto"
     (CUDA where it works, else the CPU), "cpu", "cuda" or "cuda:N". `threads` is for the CPU, by default one for each
-    core that this process may use. Raises UsageError for another device, DeviceError where CUDA is asked for and
-    cannot be had, ModelError where onnxruntime cannot load the graph, and what `graph` raises.
+    core that this process may use. Where `spin` is true, they wait for the next call in a loop: that serves a graph
+    that is called alone, and starves others that take turns with it. Raises UsageError for another device, DeviceError
+    where CUDA is asked for and cannot be had, ModelError where onnxruntime cannot load the graph, and what `graph`
+    raises.
     """
 
     device: str  # where the graph really is: "cpu" or "cuda:N"
     path: Path
     seconds: float  # spent in running the graph so far
 
-    def __init__(self, graph: Path | Callable[[str], Path], device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        graph: Path | Callable[[str], Path],
+        device: str = "auto",
+        threads: int | None = None,
+        spin: bool = False,
+    ) -> None:
         ordinal = parse(device)
         self.seconds = 0.0
+        self._spin = spin
         choose = graph if callable(graph) else lambda _: graph
         obstacle = None
         if device.startswith("cuda") or (device == "auto" and has_driver()):
@@ -95,6 +104,7 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self._spin)))
         return options
 
     def run(self, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
