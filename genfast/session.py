@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ class Session:
         """Run the graph on named inputs, all with the batch as their first axis; returns its outputs by name."""
         with self._watched():
             outputs = self._session.run(None, inputs)
-        return dict(zip((output.name for output in self._session.get_outputs()), outputs, strict=True))
+        return self._named(outputs)
 
     def bind(self) -> Callable[..., dict[str, npt.ArrayLike]]:
         """`run` for a loop, whose outputs stay on the device; for one batch, and one thread.
@@ -145,10 +145,15 @@ class Session:
                     else:
                         binding.bind_output(name, *place)
                 self._session.run_with_iobinding(binding)
-            held.append(dict(zip(names, binding.get_outputs(), strict=True)))
+            held.append(self._named(binding.get_outputs()))
             return held[-1]
 
         return run
+
+    def _named(self, outputs: Sequence[Any]) -> dict[str, Any]:
+        named = _Outputs(zip((output.name for output in self._session.get_outputs()), outputs, strict=True))
+        named.path = self.path
+        return named
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -164,6 +169,15 @@ class Session:
             ) from error
         finally:
             self.seconds += time.perf_counter() - began
+
+
+class _Outputs(dict[str, Any]):
+    """The outputs of a graph; it is corrupt where one that is asked for is not among them."""
+
+    path: Path
+
+    def __missing__(self, name: str) -> Any:
+        raise ModelError(f"{self.path} has no output {name}")
 
 
 def built() -> tuple[str, str]:

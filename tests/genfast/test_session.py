@@ -133,6 +133,15 @@ def test_buffers_are_allocated_once_and_outputs_hold_until_the_call_after_the_ne
     assert np.asarray(outputs[3]).flat[0] == 4  # those of another size are left alone
 
 
+def test_an_output_that_the_graph_lacks_is_an_error(graph: Path) -> None:
+    session = Session(graph, "cpu")
+    x, t = np.zeros((2, 3, 6, 8), np.float32), np.ones(2, np.int64)
+    given = {"x_t": x, "t": t, "z": np.zeros((2, 2), np.float32), "noise": x}
+    for run in session.run, session.bind():
+        with pytest.raises(ModelError, match="step.onnx has no output x_2"):
+            run(**given)["x_2"]
+
+
 def test_inputs_that_do_not_fit_the_graph_are_an_error_and_timed(graph: Path) -> None:
     loaded = Session(graph)
     for work in loaded.run, loaded.bind():
