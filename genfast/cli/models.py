@@ -10,7 +10,7 @@ from genfast.errors import ModelError
 
 def models(
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document, with measured figures, instead of a table.")
+        bool, typer.Option("--json", help="Print one JSON document, with all figures, instead of a table.")
     ] = False,
 ) -> None:
     """List the known models, one line for each set of weights."""
@@ -43,4 +43,7 @@ def models(
     if as_json:
         print_json({"models": rows})
     else:
-        print_table([{name: cell for name, cell in row.items() if name != "figures"} for row in rows])
+        for row in rows:
+            distances = [figure for figure in row["figures"] if figure["name"].startswith("FID")]
+            row["figures"] = "; ".join("{name} {value:.3g}".format(**figure) for figure in distances) or None
+        print_table(rows)
