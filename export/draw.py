@@ -18,10 +18,11 @@ from export.int8 import FLOAT32, quantise
 BLOCK = 64  # tokens
 
 # Dimensions: B images, N tokens, C = W + 1 features and the bonus for a token that stays; by region, R times M rows;
-# V, the vocabulary. What is used and not defined are constants, which `draw` adds.
+# V, the vocabulary; E, V or 1, of the evidence, which is added to logits. What is used and not defined are constants,
+# which `draw` adds.
 DRAW = """
 <ir_version: 10, opset_import: ["": 20, "genfast": 1, "com.microsoft": 1]>
-draw (float[B, N, C] hidden, int64[B, N] tokens, float[B] temperature, float[B, N] uniform)
+draw (float[B, N, C] hidden, int64[B, N] tokens, float[B] temperature, float[B, N] uniform, float[B, N, E] evidence)
     => (int64[B, N] drawn, float[B, N] probability)
     <int64[1] last = {2}, int64[2] rest = {1, 2}>
 {
@@ -36,13 +37,19 @@ draw (float[B, N, C] hidden, int64[B, N] tokens, float[B] temperature, float[B, 
     rows = genfast.cut (floats, grid, wide)
     features, bonus, t, u = Split <axis = 2> (rows, parts)
 
-    drawn_rows, probability_rows = Scan <num_scan_inputs = 8, body = region (
+    choices = Shape <start = 2> (evidence)
+    broad = Concat <axis = 0> (by_region, choices)
+    said = genfast.cut (evidence, grid, broad)
+
+    drawn_rows, probability_rows = Scan <num_scan_inputs = 9, body = region (
         int8[W, V] key, float[1, V] scale, float[1, V] bias,
-        float[M, W] h, float[M, 1] stay, int64[M, 1] now, float[M, 1] kelvin, float[M, 1] number
+        float[M, W] h, float[M, 1] stay, int64[M, 1] now, float[M, 1] kelvin, float[M, 1] number,
+        float[M, E] more
     ) => (int64[M, 1] next, float[M, 1] p) {
         products = genfast.product (h, key, scale)
         biased = Add (products, bias)
-        logits = ScatterElements <axis = 1, reduction = "add"> (biased, now, stay)
+        informed = Add (biased, more)
+        logits = ScatterElements <axis = 1, reduction = "add"> (informed, now, stay)
         tempered = Div (logits, kelvin)
         chances = Softmax <axis = 1> (tempered)
         blocks = Reshape (chances, by_block)
@@ -54,7 +61,7 @@ draw (float[B, N, C] hidden, int64[B, N] tokens, float[B] temperature, float[B, 
         next = Add (first, place)
         plain = Softmax <axis = 1> (logits)
         p = GatherElements <axis = 1> (plain, next)
-    }> (keys, scales, biases, features, bonus, token, t, u)
+    }> (keys, scales, biases, features, bonus, token, t, u, said)
 
     drawn = genfast.join (drawn_rows, regions, whole)
     probability = genfast.join (probability_rows, regions, whole)
@@ -113,6 +120,7 @@ def draw(keys: np.ndarray, bias: np.ndarray, side: int, path: Path, product: str
         "biases": bias[:, None],
         "grid": np.array([0, along, within, along, within, -1]),
         "narrow": np.array([regions, -1, 1]),
+        "by_region": np.array([regions, -1]),
         "wide": np.array([regions, -1, width + 3]),
         "parts": np.array([width, 1, 1, 1]),
         "by_block": np.array([0, -1, size := math.gcd(vocabulary, BLOCK)]),

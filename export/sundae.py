@@ -28,11 +28,16 @@ from training.nets.hourglass import Hourglass
 from training.nets.vqgan import FACTOR, VQGAN
 
 SAMPLING = sampler.Options(temperature_end=0.5, choice_temperature=3.0, settle=0.4)
+# Of a hole, whose surroundings say much: fewer steps and less chance are nearer to what was there.
+FILLING = sampler.Options(steps=8, temperature=0.8, temperature_end=0.4, choice_temperature=1.0, settle=0.4)
 DIVERGENCE = 0.01  # nats a token that arithmetic in int8 may cost
+
+CODEC = ("encode", "decode", "evidence")  # roles of the VQ-GAN's graphs
 
 PARITY = {
     "encode": "largest share of tokens that differ from PyTorch, batches of 1, 2, 7",
     "decode": "largest difference from PyTorch in levels of 255, batches of 1, 2, 7",
+    "evidence": "largest difference from PyTorch, as a share of the largest value, batches of 1, 2, 7",
     "draw": "largest difference of a probability from PyTorch, batches of 1, 2, 7",
 }
 
@@ -88,7 +93,7 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
         differences["draw"] = export_draw(frozen, folder)
         predicted = export_predict(frozen, codes, folder)
         graphs, figures = choose(network, frozen, folder)
-        share_weights([folder / "encode.onnx", folder / "decode.onnx", *sorted(folder.glob("[dp]r*.onnx"))])
+        share_weights([*(folder / f"{role}.onnx" for role in CODEC), *sorted(folder.glob("[dp]r*.onnx"))])
         manifest = bundle.write(
             folder,
             name=recipe.name.removesuffix("-prior"),
@@ -98,8 +103,8 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
             image={"height": size, "width": size, "channels": 3},
             tokens={"height": side, "width": side, "vocabulary": vocabulary},
             classes=classes,
-            graphs={role: [graph(f"{role}.onnx", "cpu", "cuda")] for role in ("encode", "decode")} | graphs,
-            sampling={"batch": 1, "options": asdict(SAMPLING)},
+            graphs={role: [graph(f"{role}.onnx", "cpu", "cuda")] for role in CODEC} | graphs,
+            sampling={"batch": 1, "options": asdict(SAMPLING), "filling": asdict(FILLING)},
             parity={"tolerance": TOLERANCE, "max_abs_difference": predicted},
             figures=[
                 *(
@@ -165,10 +170,13 @@ def export_draw(network: Hourglass, folder: Path) -> dict[str, float]:
     def make_inputs(batch: int) -> dict[str, Tensor]:
         z = tokens(network, batch)
         drawn = {"hidden": network.predict(*z.values()), "tokens": z["tokens"]}
-        return drawn | {"temperature": torch.rand(batch) + 0.5, "uniform": torch.rand(z["tokens"].shape)}
+        drawn |= {"temperature": torch.rand(batch) + 0.5, "uniform": torch.rand(z["tokens"].shape)}
+        return drawn | {"evidence": torch.randn(*z["tokens"].shape, network.config.vocabulary)}
 
-    def distributions(hidden: Tensor, z: Tensor, temperature: Tensor, uniform: Tensor) -> list[Tensor]:
-        logits = network.logits(hidden, z)
+    def distributions(
+        hidden: Tensor, z: Tensor, temperature: Tensor, uniform: Tensor, evidence: Tensor
+    ) -> list[Tensor]:
+        logits = network.logits(hidden, z) + evidence
         return [(logits.double() / temperature[:, None, None]).softmax(2).cumsum(2), logits.softmax(2), uniform]
 
     def compare(wanted: Arrays, got: Arrays) -> float:
@@ -214,7 +222,8 @@ def choose(
     def pick(
         hidden: np.ndarray, z: np.ndarray, temperature: np.ndarray, uniform: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        outputs = run("draw", hidden=hidden, tokens=z, temperature=temperature, uniform=uniform)
+        none = np.zeros((*z.shape, 1), np.float32)
+        outputs = run("draw", hidden=hidden, tokens=z, temperature=temperature, uniform=uniform, evidence=none)
         drawn, probability = (outputs[name] for name in ("drawn", "probability"))
         exact = frozen.logits(torch.from_numpy(hidden), torch.from_numpy(z)).log_softmax(2).numpy()
         ratio = np.log(probability) - np.take_along_axis(exact, drawn[..., None], 2)[..., 0]

@@ -1,16 +1,23 @@
-"""The two halves of a VQ-GAN as graphs: pictures to tokens, and tokens to pictures."""
+"""A VQ-GAN as graphs: pictures to tokens, tokens to pictures, and what part of a picture says of its tokens."""
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from export.graph import Rounded, export, parity, share_unequal, store_half
+from export.graph import Arrays, Rounded, export, largest_difference, parity, share_unequal, store_half
 from training.data import signed
 from training.nets.vqgan import FACTOR, VQGAN, blocks, unblocks
 
 LEVELS = 1.0  # of 255, by which a pixel may differ: rounding
 TIES = 2e-3  # share of tokens that may differ where two codes are as near
+
+CELL = 4  # pixels along the side of what evidence compares: of 4, two thirds of cut tokens are told, of 8, half
+SPREAD = 0.03  # error of a cell that its token's code says well, in a range of 2
+TINY = 1e-3
+ALIKE = 8  # errors that say no more than one, being those of neighbours
 
 
 class Encode(nn.Module):
@@ -42,11 +49,49 @@ class Decode(nn.Module):
         return ((pictures.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def vqgan(network: VQGAN, side: int, folder: Path, codes: Rounded | None = None) -> dict[str, dict[str, float]]:
-    """Write encode.onnx and decode.onnx for grids of side * side tokens; returns the parity of each, by batch size.
+class Evidence(nn.Module):
+    """Pictures (B, H, W, 3) uint8, known (B, H, W) in part, to what that says of each token (B, N, V), in nats.
 
-    That of `encode` is the share of tokens that differ, that of `decode` the largest difference in levels of 255. The
-    network is to be one whose weights float16 holds, and its codebook `codes`, if these are given.
+    The logarithm of the likelihood of what is known, under each code, but for what is the same for all codes. What is
+    compared is the mean of each known cell with that of what the decoder's linear path draws there. This path does not
+    draw all patches equally well: errors are normal, but of a variance that is not known, so that their likelihood is
+    Student's (Gelman et al. 2013, section 2.8). It is 0 for a token of which nothing is known.
+    """
+
+    def __init__(self, network: VQGAN) -> None:
+        super().__init__()
+        linear, self.regions = network.decoder.linear, network.config.regions
+        assert linear.bias is not None
+        self.register_buffer("codebook", network.codebook)  # (R * R, V, D)
+        self.register_buffer("cells", F.avg_pool2d(linear.weight, CELL).flatten(1))  # (D, 3 * c * c)
+        self.register_buffer("background", linear.bias[:, None, None].detach())
+
+    def forward(self, image: Tensor, known: Tensor) -> Tensor:
+        pixels = signed(image.permute(0, 3, 1, 2)) - self.background
+        whole = (F.avg_pool2d(known[:, None].float(), CELL) == 1).float()  # (B, 1, H / CELL, W / CELL)
+        here, given = self._rows(whole), self._rows(F.avg_pool2d(pixels, CELL) * whole)
+        # |x - y|^2 / 2 over known cells, y being what a code draws.
+        energy = (self.codebook @ self.cells).square().unflatten(2, (3, -1)).sum(2)  # (R * R, V, c * c)
+        product = self.codebook @ (self.cells @ given.transpose(1, 2))  # (R * R, V, M)
+        given_energy = given.square().sum(2)[:, None]  # (R * R, 1, M)
+        error = 0.5 * (energy @ here.transpose(1, 2) + given_energy) - product
+        half = 1.5 * here.sum(2)[:, None]  # the number of errors, of three channels, by two
+        said = -(1 + half / ALIKE) * torch.log1p(error.clamp(min=0) / (half * SPREAD**2 + TINY))
+        side = image.shape[1] // FACTOR, image.shape[2] // FACTOR
+        return unblocks(said.transpose(1, 2), image.shape[0], *side).flatten(1, 2)
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """Cells (B, C, H, W) by region and token (R * R, M, C * c * c)."""
+        x = F.pixel_unshuffle(x, FACTOR // CELL)  # (B, C * c * c, h, w)
+        return blocks(x.permute(0, 2, 3, 1), self.regions)
+
+
+def vqgan(network: VQGAN, side: int, folder: Path, codes: Rounded | None = None) -> dict[str, dict[str, float]]:
+    """Write encode.onnx, decode.onnx and evidence.onnx for grids of side * side tokens.
+
+    Returns the parity of each, by batch size: of `encode` the share of tokens that differ, of `decode` the largest
+    difference in levels of 255, of `evidence` that as a share of the largest. The network is to be one whose weights
+    float16 holds, and its codebook `codes`, if these are given.
 
     Raises:
         ValueError: a graph does not compute what the network computes.
@@ -62,13 +107,23 @@ def vqgan(network: VQGAN, side: int, folder: Path, codes: Rounded | None = None)
     def encoded(image: Tensor) -> Tensor:
         return network.encode(signed(image.permute(0, 3, 1, 2))).flatten(1)
 
-    paths = {role: folder / f"{role}.onnx" for role in ("encode", "decode")}
-    decode = Decode(network, side)
+    def partly(batch: int) -> dict[str, Tensor]:
+        return pictures(batch) | {"known": torch.rand(batch, 1, side * FACTOR).expand(-1, side * FACTOR, -1) < 0.9}
+
+    paths = {role: folder / f"{role}.onnx" for role in ("encode", "decode", "evidence")}
+    decode, evidence = Decode(network, side), Evidence(network)
     export(Encode(network), pictures(2), paths["encode"], ["tokens"])
     export(decode, tokens(2), paths["decode"], ["image"])
+    export(evidence, partly(2), paths["evidence"], ["evidence"])
     for path in paths.values():
         store_half(path, codes)
     return {
         "encode": parity(encoded, paths["encode"], pictures, TIES, share_unequal),
         "decode": parity(decode, paths["decode"], tokens, LEVELS),
+        "evidence": parity(evidence, paths["evidence"], partly, compare=relative),
     }
+
+
+def relative(wanted: Arrays, got: Arrays) -> float:
+    """The largest difference between two lists of arrays, as a share of the largest value."""
+    return largest_difference(wanted, got) / max(float(np.abs(w).max()) for w in wanted)

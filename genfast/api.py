@@ -53,8 +53,8 @@ def load(
     place = str(folder.resolve())
     helpers = tuple(partial(load, place, steps=steps, device=other, threads=threads) for other in others)
 
-    def session(role: str, device: str = first, spin: bool = False) -> Session:
-        return Session(partial(loaded.graph, role), device, threads, spin)
+    def session(role: str, device: str = first, **how: bool) -> Session:
+        return Session(partial(loaded.graph, role), device, threads, **how)
 
     if manifest.family in ("ddgan", "ddpm"):
         assert manifest.steps and manifest.image  # as every manifest of these families
@@ -69,13 +69,12 @@ def load(
     if manifest.family == "vq-sundae":
         assert manifest.tokens and manifest.image
         options = manifest.sampling.options or sundae.Options()
+        filling = manifest.sampling.filling or options
         if steps is not None:
-            options = replace(options, steps=steps)
+            options, filling = replace(options, steps=steps), replace(filling, steps=steps)
         predict = session("predict")
         draw, decode = session("draw", predict.device), session("decode", predict.device)
-        encode = cache(partial(session, "encode", predict.device))
-        sessions = predict, draw, decode, encode
-        return TokenModel(
-            loaded, known, options.steps, manifest.image, manifest.tokens, options, *sessions, helpers=helpers
-        )
+        encode, evidence = (cache(partial(session, role, predict.device, once=True)) for role in ("encode", "evidence"))
+        parts = manifest.image, manifest.tokens, options, filling, predict, draw, decode, encode, evidence
+        return TokenModel(loaded, known, options.steps, *parts, helpers=helpers)
     raise UsageError(f"{name} is of family {manifest.family} and draws nothing")

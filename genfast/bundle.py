@@ -94,10 +94,14 @@ class File(_Part):
 
 
 class Sampling(_Part):
-    """Defaults of a sampler: the number of images drawn at once; what else there is to choose, for vq-sundae."""
+    """Defaults of a sampler: the number of images drawn at once; what else there is to choose, for vq-sundae.
+
+    `filling` is for inpainting, where a part of the tokens is known; by default as `options`.
+    """
 
     batch: int = Field(default=64, gt=0, le=2**12)
     options: Options | None = None
+    filling: Options | None = None
 
 
 class Provenance(_Part):
@@ -168,7 +172,7 @@ class Manifest(_Part):
         roles: dict[str, tuple[str, ...]] = {
             "ddgan": ("step",),
             "ddpm": ("step",),
-            "vq-sundae": ("predict", "draw", "decode", "encode"),
+            "vq-sundae": ("predict", "draw", "decode", "encode", "evidence"),
             "features": ("embed",),
         }
         for role in roles[self.family]:

@@ -81,6 +81,11 @@ class Model(ABC):
         self._draw([index], seed, 1, options, states.append)
         return (self._pixels(state)[0] for state in states)
 
+    @property
+    def filling_steps(self) -> int:
+        """How many steps `fill` takes, unless an option says otherwise."""
+        return self.steps
+
     def _check_alone(self) -> None:
         if self.helpers:
             raise UsageError("only whole images are drawn on several devices; give a single --device")
@@ -208,10 +213,12 @@ class TokenModel(Model):
 
     tokens: TokenGrid
     options: sundae.Options  # by default
+    filling: sundae.Options  # likewise, of `fill`
     predict: Session
     draw: Session
     decode: Session
-    encode: Callable[[], Session]  # loaded when first called, since drawing does without
+    encode: Callable[[], Session]  # loaded when first called, since drawing does without; likewise:
+    evidence: Callable[[], Session]
 
     def label(self, index: int, label: str | None = None, **options: Any) -> str | None:
         self._options(options)
@@ -222,10 +229,14 @@ class TokenModel(Model):
             raise UsageError(f"{self.name} has no class {label!r}; it has: {', '.join(classes) or 'none'}")
         return label
 
-    def _options(self, given: dict[str, Any]) -> sundae.Options:
+    @property
+    def filling_steps(self) -> int:
+        return self.filling.steps
+
+    def _options(self, given: dict[str, Any], default: sundae.Options | None = None) -> sundae.Options:
         if strangers := sorted(given.keys() - {field.name for field in fields(sundae.Options)}):
             raise _stranger(self, strangers)
-        options = replace(self.options, **given)
+        options = replace(default or self.options, **given)
         if idle := sorted(_IDLE[options.order] & given.keys()):
             raise UsageError(f"order {options.order} takes no {_listed(idle)}")
         if {"share", "share_end"} & given.keys() and "all_below" not in given:
@@ -270,9 +281,11 @@ class TokenModel(Model):
         self._check_alone()
         self.label(index, label, **options)
         _check_range(seed, [index])
-        chosen, classes = self._options(options), self.bundle.manifest.classes
+        chosen, classes = self._options(options, self.filling), self.bundle.manifest.classes
         free = masks.tokens(hole, (self.tokens.height, self.tokens.width), rule, ring).reshape(1, -1)  # [1, N]
         given = self.encode().run(image=picture[None])["tokens"]
+        # Of a token that the hole cuts, what is left to see tells much.
+        evidence = self.evidence().bind()(image=picture[None], known=~hole[None])["evidence"]
         predict, draw = self._graphs()
         common: dict[str, Any] = dict(vocabulary=self.tokens.vocabulary, seed=seed)
         if label is None:
@@ -281,8 +294,7 @@ class TokenModel(Model):
             guess = classes.index(label)
         common["labels"] = np.array([guess], np.int64)
         tokens = sundae.sample(
-            predict,
-            draw,
+            *self._graphs(evidence),
             options=chosen,
             length=free.size,
             unlabelled=len(classes),
@@ -300,8 +312,11 @@ class TokenModel(Model):
         # One by one: a batch of megapixels would take gigabytes.
         return np.concatenate([self.decode.run(tokens=row[None])["image"] for row in state])
 
-    def _graphs(self) -> tuple[sundae.Predict, sundae.Draw]:
-        """The two graphs of a step for one batch: features stay on the device between them."""
+    def _graphs(self, evidence: npt.ArrayLike | None = None) -> tuple[sundae.Predict, sundae.Draw]:
+        """The two graphs of a step for one batch: features stay on the device between them.
+
+        `evidence` f32 [B, N, V], in nats, is what is known of each token beside what the network predicts.
+        """
         run_predict, run_draw = self.predict.bind(), self.draw.bind()
 
         def predict(tokens: sundae.Tokens, label: sundae.Tokens) -> npt.ArrayLike:
@@ -310,7 +325,8 @@ class TokenModel(Model):
         def draw(
             hidden: npt.ArrayLike, tokens: sundae.Tokens, temperature: sundae.Floats, uniform: sundae.Floats
         ) -> tuple[npt.ArrayLike, npt.ArrayLike]:
-            outputs = run_draw(hidden=hidden, tokens=tokens, temperature=temperature, uniform=uniform)
+            more = np.zeros((*tokens.shape, 1), np.float32) if evidence is None else evidence
+            outputs = run_draw(hidden=hidden, tokens=tokens, temperature=temperature, uniform=uniform, evidence=more)
             return outputs["drawn"], outputs["probability"]
 
         return predict, draw

@@ -29,9 +29,10 @@ class Session:
     `graph` is its file, or a function that gives the file for "cpu" or "cuda", like Bundle.graph. `device` is "auto"
     (CUDA where it works, else the CPU), "cpu", "cuda" or "cuda:N". `threads` is for the CPU, by default one for each
     core that this process may use. Where `spin` is true, they wait for the next call in a loop: that serves a graph
-    that is called alone, and starves others that take turns with it. Raises UsageError for another device, DeviceError
-    where CUDA is asked for and cannot be had, ModelError where onnxruntime cannot load the graph, and what `graph`
-    raises.
+    that is called alone, and starves others that take turns with it. A graph that is called but `once` or twice is
+    loaded without computing its constants ahead, which would take longer than the calls. Raises UsageError for another
+    device, DeviceError where CUDA is asked for and cannot be had, ModelError where onnxruntime cannot load the graph,
+    and what `graph` raises.
     """
 
     device: str  # where the graph really is: "cpu" or "cuda:N"
@@ -44,10 +45,11 @@ class Session:
         device: str = "auto",
         threads: int | None = None,
         spin: bool = False,
+        once: bool = False,
     ) -> None:
         ordinal = parse(device)
         self.seconds = 0.0
-        self._spin = spin
+        self._spin, self._once = spin, once
         choose = graph if callable(graph) else lambda _: graph
         obstacle = None
         if device.startswith("cuda") or (device == "auto" and has_driver()):
@@ -89,7 +91,11 @@ class Session:
             try:
                 # Its own fallback would change the device behind our back, and print.
                 self._session = onnxruntime.InferenceSession(
-                    self.path, options, [*accelerator, "CPUExecutionProvider"], enable_fallback=0
+                    self.path,
+                    options,
+                    [*accelerator, "CPUExecutionProvider"],
+                    enable_fallback=0,
+                    disabled_optimizers=["ConstantFolding"] if self._once else None,
                 )
             except Exception as error:  # onnxruntime's errors share no base
                 return _first_line(error)

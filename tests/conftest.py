@@ -110,14 +110,15 @@ predict (int64[B,6] tokens, int64[B] label) => (float[B,6,8] hidden) <int64[1] r
 
 DRAW = """
 <ir_version: 9, opset_import: ["": 18]>
-draw (float[B,6,8] hidden, int64[B,6] tokens, float[B] temperature, float[B,6] uniform)
+draw (float[B,6,8] hidden, int64[B,6] tokens, float[B] temperature, float[B,6] uniform, float[B,6,E] evidence)
     => (int64[B,6] drawn, float[B,6] probability)
     <int64[2] rest = {1, 2}, int64[1] last = {2}, int64 axis = {2}, int64 largest = {31}, int64[2] parts = {7, 1}>
 {
     features, bonus = Split <axis = 2> (hidden, parts)
     unbiased = MatMul (features, keys)
     now = Unsqueeze (tokens, last)
-    logits = ScatterElements <axis = 2, reduction = "add"> (unbiased, now, bonus)
+    informed = Add (unbiased, evidence)
+    logits = ScatterElements <axis = 2, reduction = "add"> (informed, now, bonus)
     t = Unsqueeze (temperature, rest)
     tempered = Div (logits, t)
     annealed = Softmax (tempered)
@@ -157,6 +158,29 @@ encode (uint8[B,4,6,3] image) => (int64[B,6] tokens)
     rows = Reshape (reds, flat)
     wide = Cast <to = 7> (rows)
     tokens = Div (wide, eight)
+}
+"""
+
+
+# The red of a pixel that is known says which token it is one of.
+EVIDENCE = """
+<ir_version: 9, opset_import: ["": 18]>
+evidence (uint8[B,4,6,3] image, bool[B,4,6] known) => (float[B,6,32] evidence)
+    <int64[3] from = {0, 0, 0}, int64[3] to = {4, 6, 1}, int64[3] axes = {1, 2, 3}, int64 eight = {8},
+     int64[6] grid = {0, 2, 2, 3, 2, 32}, int64[2] inside = {2, 4}, int64[3] shape = {0, 6, 32}, int64[1] last = {3},
+     float[2] odds = {0.0, 20.0}, int64 depth = {32}, int64[3] pixels = {0, 4, 6}>
+{
+    reds = Slice (image, from, to, axes)
+    flat = Reshape (reds, pixels)
+    wide = Cast <to = 7> (flat)
+    tokens = Div (wide, eight)
+    votes = OneHot <axis = -1> (tokens, depth, odds)
+    seen = Cast <to = 1> (known)
+    weights = Unsqueeze (seen, last)
+    counted = Mul (votes, weights)
+    by_cell = Reshape (counted, grid)
+    summed = ReduceSum <keepdims = 0> (by_cell, inside)
+    evidence = Reshape (summed, shape)
 }
 """
 
@@ -244,7 +268,8 @@ def token_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "keys": rng.standard_normal((7, 32), np.float32),
         "palette": palette,
     }
-    for role, text in {"predict": PREDICT, "draw": DRAW, "decode": DECODE, "encode": ENCODE}.items():
+    texts = {"predict": PREDICT, "draw": DRAW, "decode": DECODE, "encode": ENCODE, "evidence": EVIDENCE}
+    for role, text in texts.items():
         model = onnx.parser.parse_model(text)
         used = {name for node in model.graph.node for name in node.input} & weights.keys()
         model.graph.initializer.extend(numpy_helper.from_array(weights[name], name) for name in used)
@@ -262,9 +287,9 @@ def token_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokens={"height": 2, "width": 3, "vocabulary": 32},
         graphs={
             "predict": [{"path": "predict.onnx", "precision": "int8", "providers": ["cpu"]}],
-            **{role: [{"path": f"{role}.onnx", **both}] for role in ("draw", "decode", "encode")},
+            **{role: [{"path": f"{role}.onnx", **both}] for role in ("draw", "decode", "encode", "evidence")},
         },
-        sampling={"batch": 5, "options": {"steps": 7, "temperature_end": 0.5}},
+        sampling={"batch": 5, "options": {"steps": 7, "temperature_end": 0.5}, "filling": {"steps": 4}},
         provenance=dict(recipe="", dataset="none", dataset_licence="CC0-1.0", images_seen=0, hours=0, commit=""),
     )
     return folder

@@ -132,7 +132,7 @@ def inpaint(
         return images.Recipe(
             model=painter.name,
             bundle=painter.bundle.sha256,
-            steps=painter.steps,
+            steps=painter.filling_steps,
             seed=seed,
             index=index,
             n=n,

@@ -40,6 +40,7 @@ def inputs(vocabulary: int, batch: int) -> dict[str, np.ndarray]:
         "tokens": rng.integers(vocabulary, size=(batch, SIDE**2)),
         "temperature": rng.uniform(0.3, 2, batch).astype(np.float32),
         "uniform": rng.random((batch, SIDE**2), np.float32),
+        "evidence": np.zeros((batch, SIDE**2, 1), np.float32),
     }
 
 
@@ -49,7 +50,7 @@ def test_draws_are_those_of_the_network(vocabulary: int, regions: int, tmp_path:
     graph = session(network, tmp_path / "draw.onnx")
     for batch in (1, 2, 7):
         given = inputs(vocabulary, batch)
-        drawn, probability = network.draw(*map(torch.from_numpy, given.values()))
+        drawn, probability = network.draw(*map(torch.from_numpy, list(given.values())[:-1]))
         got = graph.run(**given)
         np.testing.assert_array_equal(got["drawn"], drawn)
         np.testing.assert_allclose(got["probability"], probability, atol=1e-6)
@@ -66,10 +67,12 @@ def test_evenly_spaced_numbers_draw_each_token_as_often_as_its_probability_says(
     given["temperature"][:] = t
     given["hidden"][:, :, -1] = np.linspace(-4, 4, SIDE**2)  # the bonus for the present token; it may be negative
     given["uniform"][:] = ((np.arange(batch) + 0.5) / batch)[:, None]
+    evidence = np.random.default_rng(2).standard_normal((1, SIDE**2, vocabulary), np.float32)
+    given["evidence"] = evidence.repeat(batch, axis=0)
     got = session(network, tmp_path / "draw.onnx").run(**given)
     with torch.no_grad():
         hidden, tokens = torch.from_numpy(given["hidden"][:1]), torch.from_numpy(given["tokens"][:1])
-        logits = network.logits(hidden, tokens)[0].double()  # (N, V)
+        logits = network.logits(hidden, tokens)[0].double() + torch.from_numpy(evidence[0])  # (N, V)
     for place in range(SIDE**2):
         drawn = got["drawn"][:, place]
         assert (np.diff(drawn) >= 0).all()  # the inverse of a CDF rises

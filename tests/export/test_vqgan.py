@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from export.vqgan import vqgan
+from export.vqgan import ALIKE, CELL, SPREAD, TINY, vqgan
 from genfast.session import Session
 from training.nets.vqgan import VQGAN, VQGANConfig
 
@@ -41,6 +41,34 @@ def test_there_and_back(regions: int, tmp_path: Path) -> None:
     found = Session(tmp_path / "encode.onnx", "cpu").run(image=image)["tokens"]
     again = network.encode(torch.from_numpy(image).permute(0, 3, 1, 2) / 127.5 - 1)
     np.testing.assert_array_equal(found, again.flatten(1))
+
+
+@pytest.mark.parametrize("regions", [1, 2])
+@torch.inference_mode()
+def test_evidence_is_the_likelihood_of_what_is_known(regions: int, tmp_path: Path) -> None:
+    """Against patches drawn one by one, in float64."""
+    network = small(regions)
+    network.codebook.mul_(3)
+    vqgan(network, SIDE, tmp_path)
+    session = Session(tmp_path / "evidence.onnx", "cpu")
+    rng = np.random.default_rng(0)
+    image = rng.integers(256, size=(1, 32 * SIDE, 32 * SIDE, 3), dtype=np.uint8)
+    known = np.ones(image.shape[:3], bool)
+    known[:, 32:71, 10:90] = False
+    got = session.run(image=image, known=known)["evidence"]
+    assert got.shape == (1, SIDE**2, 40) and got[0, :SIDE].any() and not got[0, SIDE + 1].any()  # all of it is hidden
+
+    cells = 32 // CELL
+    for place in (0, SIDE, SIDE + 2, 2 * SIDE + 1):
+        row, column = divmod(place, SIDE)
+        patch = np.s_[0, 32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
+        region = (row * regions // SIDE) * regions + column * regions // SIDE
+        drawn = network.decoder.linear(network.codebook[region][:, :, None, None]).double().numpy()  # (V, 3, 32, 32)
+        error = (drawn - (image[patch] / 127.5 - 1).transpose(2, 0, 1)).reshape(-1, 3, cells, CELL, cells, CELL)
+        whole = known[patch].reshape(cells, CELL, cells, CELL).all((1, 3))
+        squares, n = (error.mean((3, 5)) ** 2 * whole).sum((1, 2, 3)), 3 * whole.sum()
+        wanted = -(1 + n / (2 * ALIKE)) * np.log(1 + squares / (n * SPREAD**2 + 2 * TINY))
+        np.testing.assert_allclose(got[0, place], wanted, rtol=1e-3)
 
 
 @torch.inference_mode()

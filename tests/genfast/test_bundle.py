@@ -136,6 +136,7 @@ def test_a_manifest_of_tokens_that_does_not_fit_is_refused(
 def test_the_defaults_of_a_sampler_are_kept(token_bundle: Path) -> None:
     sampling = bundle.load(token_bundle).manifest.sampling
     assert (sampling.batch, sampling.options) == (5, Options(steps=7, temperature_end=0.5))
+    assert sampling.filling == Options(steps=4)
 
 
 def test_a_manifest_that_is_no_json_is_refused(copy: Path) -> None:

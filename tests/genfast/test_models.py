@@ -36,7 +36,11 @@ def test_one_step_at_temperature_one_is_the_distribution_of_the_graph(model: Tok
     for i in range(3):
         hidden = model.predict.run(tokens=z_0[i : i + 1], label=np.array([i]))["hidden"]  # classes take turns
         drawn = model.draw.run(
-            hidden=hidden, tokens=z_0[i : i + 1], temperature=np.ones(1, np.float32), uniform=u[i : i + 1]
+            hidden=hidden,
+            tokens=z_0[i : i + 1],
+            temperature=np.ones(1, np.float32),
+            uniform=u[i : i + 1],
+            evidence=np.zeros((1, 6, 1), np.float32),
         )
         assert np.array_equal(model.decode.run(tokens=drawn["drawn"])["image"][0], images[i])
 
@@ -168,6 +172,28 @@ def test_what_a_step_computes_stays_where_it_is(
     diffusion.sample(2)
     assert {type(value).__name__ for value in seen["hidden"]} == {"OrtValue"}
     assert [type(value).__name__ for value in seen["x_t"]] == ["ndarray", "OrtValue", "OrtValue"]
+
+
+def test_a_hole_is_filled_in_steps_of_its_own(model: TokenModel, token_bundle: Path) -> None:
+    def frames(model: genfast.Model, **options: int) -> int:
+        seen: list[np.ndarray] = []
+        model.fill(np.zeros((4, 6, 3), np.uint8), np.ones((4, 6), bool), watch=seen.append, **options)
+        return len(seen)
+
+    assert frames(model) == model.filling_steps + 1 == 5 and frames(model, steps=2) == 3
+    asked = genfast.load(str(token_bundle), steps=3)
+    assert frames(asked) == asked.filling_steps + 1 == 4
+
+
+def test_what_is_left_of_a_token_is_evidence_of_it(model: TokenModel) -> None:
+    """A token that the hole cuts is drawn as what is seen of it says, one that lies in the hole is not."""
+    picture = model.sample(1, seed=3)[0]  # squares of 2x2 pixels
+    hole = np.zeros((4, 6), bool)
+    hole[:2, :2] = hole[2, 2:4] = True
+    blank = np.where(hole[..., None], 0, picture).astype(np.uint8)
+    fills = [model.fill(blank, hole, index=index, temperature=1.0, temperature_end=1.0)[0] for index in range(20)]
+    assert all(np.array_equal(fill[2:], picture[2:]) for fill in fills)
+    assert len({fill[0, 0].tobytes() for fill in fills}) > 3
 
 
 def test_where_predict_has_no_graph_for_cuda_the_cpu_is_taken(token_bundle: Path) -> None:

@@ -17,7 +17,7 @@ import genfast
 from genfast import bundle
 
 PULL = [sys.executable, "-m", "genfast", "pull", "ffhq1024"]  # never shipped
-FILES = ("index.json", "manifest.json", "predict.onnx", "draw.onnx", "decode.onnx", "encode.onnx")
+FILES = ("index.json", "manifest.json", "predict.onnx", "draw.onnx", "decode.onnx", "encode.onnx", "evidence.onnx")
 
 
 @pytest.fixture
