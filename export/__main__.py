@@ -45,10 +45,10 @@ def ddpm(
 def study(
     recipe: Annotated[Path, typer.Argument(help="training/recipes/study.toml, or another study.")],
     points: Annotated[list[str] | None, typer.Argument(help="Measure these alone, by name, and time none.")] = None,
-    runs: Annotated[Path, typer.Option(help="Where its runs lie, and fashion-features.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(help="Where its runs lie.")] = Path("runs"),
     bundles: Annotated[Path, typer.Option(help="Folder of the bundles.")] = Path("assets/bundles"),
     results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("assets/study"),
-    samples: Annotated[int, typer.Option(min=2, help="Images to draw for each point.")] = 10_000,
+    samples: Annotated[int, typer.Option(min=2, help="Images to draw for each point.")] = 5000,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads on the CPU; by default one a core.")] = None,
 ) -> None:
     """Export and measure every trained point of a study that has no bundle or no result yet, and time all."""

@@ -8,15 +8,17 @@ RESULTS/seconds.json seconds an image of every point, taken in one run
 import json
 import statistics
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 import genfast
 from export.ddgan import ddgan, ddpm
@@ -25,11 +27,13 @@ from genfast.errors import UsageError
 from genfast.files import atomic
 from genfast.images import Pixels
 from genfast.metrics.evaluate import evaluate, judges
-from training.data import fashion_mnist, signed
-from training.loop import load_average, newest_checkpoint
-from training.nets.classifier import Classifier
+from genfast.metrics.features import Embedder
+from training.data import fashion_mnist
+from training.loop import newest_checkpoint
 from training.study import is_done, read
 
+FEATURES = "fashion"  # the extractor that scores, and whose features tell classes
+FITTED = 10_000  # training images that the classes are learnt from
 CLASSIFIED = 1000  # images
 SHOWN = 16  # images of a sheet's row
 BATCH, TURNS = 64, 3  # of the timing
@@ -41,25 +45,22 @@ def study(
     runs: Path,
     bundles: Path,
     results: Path,
-    samples: int = 10_000,
+    samples: int = 5000,
     threads: int | None = None,
 ) -> None:
     """Export and measure what a study has trained; what has a bundle or a result already keeps it.
 
-    `only` names some of its points; those of its baseline are called START-tT. Nothing is timed then.
+    `only` names some of its points; those of its baseline are called START-tT, and draw as many images as the study
+    says, `samples` at most. Nothing is timed then.
 
     Raises:
-        UsageError: no such point, or no classifier of garments in `runs`.
+        UsageError: no such point.
     """
     plan, start = read(recipe)
     points = plan.points(runs)
-    baseline = {f"{start.name}-t{steps}": steps for steps in sorted(plan.baseline)}
+    baseline = {f"{start.name}-t{steps}": (steps, min(n, samples)) for steps, n in sorted(plan.baseline.items())}
     if unknown := set(only) - {*points, *baseline}:
         raise UsageError(f"{recipe} has no {min(unknown)}; it has: {', '.join([*points, *baseline])}")
-    try:
-        classifier = load_average(newest_checkpoint(runs / "fashion-features"), Classifier()).eval()
-    except FileNotFoundError as error:
-        raise UsageError(str(error)) from error
     results.mkdir(parents=True, exist_ok=True)
 
     load = partial(genfast.load, threads=threads)
@@ -86,24 +87,22 @@ def study(
             ddgan(checkpoint, bundles / name, 0, f"A point of the study; started from {start.name}.", half=True)
         models[name] = load(str(bundles / name))
         if not only or name in only:
-            _measure(name, models[name], about, results, classifier, samples)
+            _measure(name, models[name], about, results, samples)
 
     if is_done(runs / start.name, start):
         if not (bundles / start.name).exists():
             ddpm(newest_checkpoint(runs / start.name), bundles / start.name, half=True)
-        for name, steps in baseline.items():
+        for name, (steps, n) in baseline.items():
             about = {**origin, "family": "ddpm", "loss": None, "spacing": "vp", "steps": steps}
             about["images"] = origin["warm_start_images"]
             models[name] = load(str(bundles / start.name), steps=steps)
             if not only or name in only:
-                _measure(name, models[name], about, results, classifier, samples)
+                _measure(name, models[name], about, results, n)
     if models and not only:
         _write(results / "seconds.json", timed(models))
 
 
-def _measure(
-    name: str, model: genfast.Model, about: dict[str, Any], results: Path, classifier: Classifier, samples: int
-) -> None:
+def _measure(name: str, model: genfast.Model, about: dict[str, Any], results: Path, samples: int) -> None:
     path = results / f"{name}.json"
     if path.exists():
         return
@@ -115,19 +114,39 @@ def _measure(
                 kept.append(batch)
             yield batch
 
-    scores = evaluate(keep(model.batches(range(samples))), judges("fashion-mnist-test"))
+    scores = evaluate(keep(model.batches(range(samples))), judges("fashion-mnist-test", FEATURES))
     first = np.concatenate(kept)[:CLASSIFIED]
     images.write(path.with_suffix(".png"), images.contact_sheet(first[:SHOWN], columns=SHOWN))
-    counts = dict(zip(fashion_mnist.CLASSES, histogram(first, classifier), strict=True))
+    counts = dict(zip(fashion_mnist.CLASSES, histogram(first, classifier()), strict=True))
     scored = {score.features: asdict(score) for score in scores}
     _write(path, {**about, "bundle": model.bundle.sha256, "scores": scored, "classes": counts})
     print(f"{name}: " + "  ".join(f"{score.features} {score.fid:.3f}" for score in scores), flush=True)
 
 
-@torch.inference_mode()
-def histogram(pictures: Pixels, classifier: Classifier) -> list[int]:
+@cache
+def classifier() -> Callable[[Pixels], Tensor]:
+    """What tells classes: logits (N, classes) of pictures uint8 [N, 28, 28, 1], linear in an extractor's features."""
+    embed = Embedder.find(FEATURES)
+    images, labels = (array[:FITTED] for array in fashion_mnist.load("train"))
+    features, targets = torch.from_numpy(embed(images)), torch.from_numpy(labels)
+    spread, mean = torch.std_mean(features, dim=0)
+    layer = nn.Linear(features.shape[1], len(fashion_mnist.CLASSES))
+    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        error = F.cross_entropy(layer((features - mean) / spread), targets) + 1e-3 * layer.weight.square().sum()
+        error.backward()
+        return error
+
+    optimizer.step(loss)
+    layer.requires_grad_(False)
+    return lambda pictures: layer((torch.from_numpy(embed(pictures)) - mean) / spread)
+
+
+def histogram(pictures: Pixels, classify: Callable[[Pixels], Tensor]) -> list[int]:
     """How many of pictures uint8 [N, 28, 28, 1] are taken for each class."""
-    logits = classifier(signed(torch.from_numpy(pictures).permute(0, 3, 1, 2)))  # (N, classes)
+    logits = classify(pictures)  # (N, classes)
     return logits.argmax(1).bincount(minlength=logits.shape[1]).tolist()
 
 

@@ -41,7 +41,7 @@ class Study:
     model: str  # begins the names of its points
     start: str  # the recipe beside the file of the DDPM that every generator starts from
     rows: tuple[Row, ...]  # what comes first is trained first
-    baseline: tuple[PositiveInt, ...]  # numbers of steps that the DDPM is measured at
+    baseline: dict[PositiveInt, PositiveInt]  # numbers of steps that the DDPM is measured at, and of images to draw
     recipe: dict[str, Any]  # that of every DDGAN but for name, family, loss, warm start and schedule
 
     def points(self, runs: Path) -> dict[str, DDGANRecipe]:

@@ -34,7 +34,7 @@ latent = 0
 STUDY = f"""
 model = "tiny"
 start = "start.toml"
-baseline = [2]
+baseline = {{ 2 = 20 }}
 rows = [
     {{ losses = ["hellinger", "relativistic"], steps = [1] }},
     {{ losses = ["hellinger"], steps = [2], spacing = "log-snr" }},
