@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx.parser
 import pytest
 
 from genfast.errors import DeviceError, ModelError, UsageError
@@ -26,6 +27,21 @@ def test_a_graph_runs_on_named_inputs(graph: Path) -> None:
     assert set(outputs) == {"x_prev", "x_0"}
     assert np.allclose(outputs["x_0"][:, 0, 0, 0], [3.4, 3])
     assert np.allclose(outputs["x_prev"][:, 0, 0, 0], [3.4, 3 * 0.5 + 0.25 + 0.1])
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_a_graph_gives_the_same_when_its_constants_are_not_computed_ahead(tmp_path: Path, once: bool) -> None:
+    text = """
+    <ir_version: 9, opset_import: ["": 18]>
+    squares (int64[B] x) => (float[B] y) <float[3] table = {1.0, 2.0, 3.0}>
+    {
+        squared = Mul (table, table)
+        y = Gather (squared, x)
+    }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "squares.onnx")
+    loaded = Session(tmp_path / "squares.onnx", "cpu", once=once)
+    assert loaded.run(x=np.array([2, 0]))["y"].tolist() == [9, 1]
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "CUDA", "cuda:-1", ""])
