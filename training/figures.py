@@ -98,6 +98,17 @@ def over_steps(solid: dict[str, list[Point]], dashed: dict[str, list[Point]], ou
         for name, line in lines.items():
             axes.plot([p.steps for p in line], [p.score["fid"] for p in line], style, label=name)
     every = [p for line in (solid | dashed).values() for p in line]
+    most = max(p.score["n"] for p in every)
+    for p in every:
+        if p.score["n"] < most:  # FID rises as images get fewer
+            axes.annotate(
+                f"of {p.score['n']} images",
+                (p.steps, p.score["fid"]),
+                fontsize=7,
+                xytext=(0, 6),
+                textcoords="offset points",
+                ha="center",
+            )
     ticks = sorted({p.steps for p in every})
     axes.set_xticks(ticks, map(str, ticks))
     axes.minorticks_off()
@@ -153,22 +164,25 @@ def table(points: list[Point]) -> str:
     """Every point as a row of Markdown, and what they share below."""
     scored = [p for p in points if "scores" in p.about]
     extractors = list(scored[0].about["scores"])
-    head = ["loss", "levels", "T", "images seen"]
+    head = ["loss", "levels", "T", "images seen", "images drawn"]
     head += [f"{name}: {what}" for name in extractors for what in ("FID", "precision", "recall")]
     rows = [[*head, "ms an image", "classes"], ["---"] * (len(head) + 2)]
     for p in points:
         levels = "even in log-SNR" if p.about["spacing"] == "log-snr" else "VP"
         cells = [p.about["loss"] or "DDPM", levels, str(p.steps), f"{p.about['images']:,}"]
         if "scores" in p.about:
+            cells.append(f"{p.score['n']:,}")
             for score in p.about["scores"].values():
                 cells += [f"{score['fid']:.3g}", f"{score['precision']:.2f}", f"{score['recall']:.2f}"]
             cells.append(f"{1000 * p.seconds:.2f}" if p.seconds else "-")
             cells.append(str(sum(count > 0 for count in p.about["classes"].values())))
         else:
-            cells += ["diverged", *["-"] * (len(rows[0]) - len(cells) - 1)]
+            cells += ["-", "diverged", *["-"] * (len(rows[0]) - len(cells) - 2)]
         rows.append(cells)
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     about = points[0].about
     lines += ["", f"Every DDGAN started from {about['warm_start']}, which saw {about['warm_start_images']:,} images."]
-    lines += [f"{name}: `{score['protocol']}`" for name, score in scored[0].about["scores"].items()]
+    for name in extractors:
+        protocols = dict.fromkeys(p.about["scores"][name]["protocol"] for p in scored)
+        lines.append(f"{name}: {', '.join(f'`{protocol}`' for protocol in protocols)}")
     return "\n".join(lines) + "\n"

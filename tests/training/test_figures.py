@@ -17,7 +17,14 @@ PROTOCOL = "fashion@0/fashion-mnist-test@0:10000/n=10000/kid=2000"
 
 def write(folder: Path, name: str, steps: int, fid: float | None, **about: object) -> None:
     """A result; without an FID, one that diverged."""
-    score = {"fid": fid, "precision": 0.5, "recall": 0.25, "floor": 0.01, "yardsticks": {"blur": 7.0, "noise": 6.0}}
+    score = {
+        "fid": fid,
+        "n": about.pop("n", 10_000),
+        "precision": 0.5,
+        "recall": 0.25,
+        "floor": 0.01,
+        "yardsticks": {"blur": 7.0, "noise": 6.0},
+    }
     result = {
         "family": "ddgan",
         "loss": "non-saturating",
@@ -32,7 +39,8 @@ def write(folder: Path, name: str, steps: int, fid: float | None, **about: objec
         result["diverged"] = True
     else:
         classes = {"bag": 990, "coat": 10, "shirt": 0}
-        result |= {"scores": {"fashion": {**score, "protocol": PROTOCOL}}, "classes": classes}
+        protocol = PROTOCOL.replace("n=10000", f"n={score['n']}")
+        result |= {"scores": {"fashion": {**score, "protocol": protocol}}, "classes": classes}
         images.write(folder / f"{name}.png", np.full((28, 16 * 28, 1), 10 * steps, np.uint8))
     (folder / f"{name}.json").write_text(json.dumps(result))
 
@@ -46,7 +54,7 @@ def results(tmp_path: Path) -> Path:
     write(folder, "js-even-4", 4, 2.5, spacing="log-snr")
     write(folder, "tv-4", 4, None, loss="total-variation")
     write(folder, "pairs-4", 4, 1.5, loss="relativistic")
-    write(folder, "ddpm-10", 10, 9.0, family="ddpm", loss=None)
+    write(folder, "ddpm-10", 10, 9.0, family="ddpm", loss=None, n=500)
     (folder / "seconds.json").write_text(json.dumps({"js-4": 0.003, "ddpm-10": 0.0071}))
     return folder
 
@@ -73,11 +81,13 @@ def test_the_table_is_honest(results: Path) -> None:
     found = {(row[0], row[1], row[2]): dict(zip(head, row, strict=True)) for row in rows[1:]}
     assert [key[0] for key in found] == ["non-saturating"] * 3 + ["total-variation", "relativistic", "DDPM"]
     four = found["non-saturating", "VP", "4"]
-    assert four["images seen"] == "1,000" and four["fashion: FID"] == "3" and four["fashion: recall"] == "0.25"
+    assert (four["images seen"], four["images drawn"]) == ("1,000", "10,000")
+    assert four["fashion: FID"] == "3" and four["fashion: recall"] == "0.25"
     assert four["ms an image"] == "3.00" and four["classes"] == "2"
     assert found["non-saturating", "VP", "8"]["ms an image"] == "-"
     assert found["total-variation", "VP", "4"]["fashion: FID"] == "diverged"
-    assert "Every DDGAN started from start, which saw 2,000 images." in lines and f"fashion: `{PROTOCOL}`" in lines
+    assert "Every DDGAN started from start, which saw 2,000 images." in lines
+    assert f"fashion: `{PROTOCOL}`, `{PROTOCOL.replace('n=10000', 'n=500')}`" in lines
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:
