@@ -74,7 +74,11 @@ def test_results(folder: Path) -> None:
         assert sum(result["classes"].values()) == n and len(result["classes"]) == 10
         place = folder / "bundles" / ("start" if family == "ddpm" else name)
         model = genfast.load(str(place), steps=steps)
-        assert result["bundle"] == model.bundle.sha256
+        (file,) = model.bundle.manifest.files
+        assert result["graph"] == file.sha256
+        noted = {figure.name: figure.value for figure in model.bundle.manifest.figures}
+        of_steps = f", {steps} steps" if family == "ddpm" else ""
+        assert noted[f"FID, fashion{of_steps}"] == result["scores"]["fashion"]["fid"]
         sheet = images.contact_sheet(model.sample(min(16, n)), columns=16)
         assert np.array_equal(images.read(folder / "results" / f"{name}.png"), sheet)
 
