@@ -161,7 +161,7 @@ OTHERS = [
     ("info text.png", INPUT, "text.png is no image"),
     ("info img.png", INPUT, "img.png carries no recipe"),
     ("info forged.png", INPUT, "forged.png carries a recipe that this version cannot read"),
-    ("info fashion28-ddpm", MODEL, "fashion28-ddpm has no weights here"),
+    ("info ffhq1024", MODEL, "ffhq1024's weights are not published"),
     ("models fashion28 fashion29", USAGE, "unexpected extra argument"),
     ("models --colour", USAGE, "--colour"),
     ("knit", USAGE, "No such command 'knit'"),
