@@ -147,8 +147,8 @@ def _note(name: str, directory: Path, results: Path) -> None:
 def classifier() -> Callable[[Pixels], Tensor]:
     """What tells classes: logits (N, classes) of pictures uint8 [N, 28, 28, 1], linear in an extractor's features."""
     embed = Embedder.find(FEATURES)
-    images, labels = (array[:FITTED] for array in fashion_mnist.load("train"))
-    features, targets = torch.from_numpy(embed(images)), torch.from_numpy(labels)
+    pictures, labels = (array[:FITTED] for array in fashion_mnist.load("train"))
+    features, targets = torch.from_numpy(embed(pictures)), torch.from_numpy(labels)
     spread, mean = torch.std_mean(features, dim=0)
     layer = nn.Linear(features.shape[1], len(fashion_mnist.CLASSES))
     optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=100, line_search_fn="strong_wolfe")

@@ -38,7 +38,8 @@ def parts(model: TokenModel) -> dict[str, Callable[[], object]]:
     predict = partial(model.predict.run, tokens=tokens, label=np.zeros(1, np.int64))
     uniform = rng.random(tokens.shape, np.float32)
     temperature = np.full(1, 0.8, np.float32)
-    draw = partial(model.draw.run, **predict(), tokens=tokens, temperature=temperature, uniform=uniform)
+    draws = {"temperature": temperature, "uniform": uniform, "evidence": np.zeros((*tokens.shape, 1), np.float32)}
+    draw = partial(model.draw.run, **predict(), tokens=tokens, **draws)
     return {"predict": predict, "draw": draw, "decode": partial(model.decode.run, tokens=tokens)}
 
 
