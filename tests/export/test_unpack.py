@@ -50,10 +50,15 @@ def test_checkpoints_can_be_exported_again(exported: Path, tmp_path: Path) -> No
     runs = tmp_path / "runs"
     unpack.checkpoints(exported, runs)
     sundae(runs / "tiny-prior/checkpoint-00000000", tmp_path / "again", runs / "tiny-vqgan/checkpoint-00000000")
-    names = [path.name for path in exported.glob("*.bin") if not path.name.startswith("draw")]
+    before, after = (
+        # Where int8 is no faster, as on a busy machine, its weights lie beside the other graph.
+        {path.name.replace("-int8", ""): path.read_bytes() for path in folder.glob("*.bin")}
+        for folder in (exported, tmp_path / "again")
+    )
+    names = [name for name in before if not name.startswith("draw")]
     assert len(names) >= 2
     for name in names:
-        assert (tmp_path / "again" / name).read_bytes() == (exported / name).read_bytes()
+        assert after[name] == before[name]
     with pytest.raises(UsageError, match="exists"):
         unpack.checkpoints(exported, runs)
 
