@@ -28,9 +28,9 @@ class Timed(Session):
 
     made: list["Timed"] = []
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, *arguments: Any, **how: bool) -> None:
         began = time.perf_counter()
-        super().__init__(*arguments)
+        super().__init__(*arguments, **how)
         self.loading = time.perf_counter() - began
         self.made.append(self)
 
