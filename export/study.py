@@ -31,9 +31,8 @@ from genfast.metrics.evaluate import evaluate, judges
 from genfast.metrics.features import Embedder
 from training.data import fashion_mnist
 from training.loop import newest_checkpoint
-from training.study import is_done, read
+from training.study import FEATURES, is_done, read
 
-FEATURES = "fashion"  # the extractor that scores, and whose features tell classes
 FITTED = 10_000  # training images that the classes are learnt from
 CLASSIFIED = 1000  # images
 SHOWN = 16  # images of a sheet's row

@@ -15,6 +15,7 @@ from export.folder import new
 from export.graph import TOLERANCE, Arrays, Rounded, export, parity, share_weights, store_half
 from export.int8 import FLOAT32, INT8, quantise, round_linear, store_int8
 from export.provenance import report, trained
+from export.vqgan import ROLES
 from export.vqgan import vqgan as export_vqgan
 from genfast import bundle
 from genfast import sundae as sampler
@@ -31,8 +32,6 @@ SAMPLING = sampler.Options(temperature_end=0.5, choice_temperature=3.0, settle=0
 # Of a hole, whose surroundings say much: fewer steps and less chance are nearer to what was there.
 FILLING = sampler.Options(steps=8, temperature=0.8, temperature_end=0.4, choice_temperature=1.0, settle=0.4)
 DIVERGENCE = 0.01  # nats a token that arithmetic in int8 may cost
-
-CODEC = ("encode", "decode", "evidence")  # roles of the VQ-GAN's graphs
 
 PARITY = {
     "encode": "largest share of tokens that differ from PyTorch, batches of 1, 2, 7",
@@ -93,7 +92,7 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
         differences["draw"] = export_draw(frozen, folder)
         predicted = export_predict(frozen, codes, folder)
         graphs, figures = choose(network, frozen, folder)
-        share_weights([*(folder / f"{role}.onnx" for role in CODEC), *sorted(folder.glob("[dp]r*.onnx"))])
+        share_weights([*(folder / f"{role}.onnx" for role in ROLES), *sorted(folder.glob("[dp]r*.onnx"))])
         manifest = bundle.write(
             folder,
             name=recipe.name.removesuffix("-prior"),
@@ -103,7 +102,7 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
             image={"height": size, "width": size, "channels": 3},
             tokens={"height": side, "width": side, "vocabulary": vocabulary},
             classes=classes,
-            graphs={role: [graph(f"{role}.onnx", "cpu", "cuda")] for role in CODEC} | graphs,
+            graphs={role: [graph(f"{role}.onnx", "cpu", "cuda")] for role in ROLES} | graphs,
             sampling={"batch": 1, "options": asdict(SAMPLING), "filling": asdict(FILLING)},
             parity={"tolerance": TOLERANCE, "max_abs_difference": predicted},
             figures=[

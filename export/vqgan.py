@@ -11,6 +11,8 @@ from export.graph import Arrays, Rounded, export, largest_difference, parity, sh
 from training.data import signed
 from training.nets.vqgan import FACTOR, VQGAN, blocks, unblocks
 
+ROLES = ("encode", "decode", "evidence")  # of its graphs
+
 LEVELS = 1.0  # of 255, by which a pixel may differ: rounding
 TIES = 2e-3  # share of tokens that may differ where two codes are as near
 
@@ -110,7 +112,7 @@ def vqgan(network: VQGAN, side: int, folder: Path, codes: Rounded | None = None)
     def partly(batch: int) -> dict[str, Tensor]:
         return pictures(batch) | {"known": torch.rand(batch, 1, side * FACTOR).expand(-1, side * FACTOR, -1) < 0.9}
 
-    paths = {role: folder / f"{role}.onnx" for role in ("encode", "decode", "evidence")}
+    paths = {role: folder / f"{role}.onnx" for role in ROLES}
     decode, evidence = Decode(network, side), Evidence(network)
     export(Encode(network), pictures(2), paths["encode"], ["tokens"])
     export(decode, tokens(2), paths["decode"], ["image"])

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from genfast import images
 from training.losses import LOSSES
+from training.study import FEATURES
 
-FEATURES = "fashion"  # the extractor of the figures; the table has every one
 PAPER = ("non-saturating", "hellinger", "reverse-kl", "total-variation")
 
 

@@ -20,6 +20,7 @@ from training.loop import newest_checkpoint, run
 from training.losses import Loss
 from training.recipe import Recipe, config
 
+FEATURES = "fashion"  # the extractor that scores its points, and whose features tell classes
 SPAN = 6.0  # a schedule spaced evenly in log-SNR goes from this down to its negative
 
 Spacing = Literal["vp", "log-snr"]
