@@ -84,10 +84,10 @@ def sundae(
 
 @app.command()
 def unpack(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle of tokens.")],
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
     runs: Annotated[Path, typer.Option(help="Where its checkpoints are to lie.")] = Path("runs"),
 ) -> None:
-    """Turn a bundle of tokens into checkpoints again, for recipes to start from."""
+    """Turn a bundle into checkpoints again, for recipes to start from."""
     from export.unpack import checkpoints
 
     checkpoints(bundle, runs)

@@ -13,6 +13,8 @@ from export.provenance import report, trained
 from genfast import bundle
 from genfast.bundle import Figure
 from genfast.metrics.evaluate import evaluate, judges
+from training.ddgan import DDGANRecipe
+from training.ddpm import DDPMRecipe
 from training.diffusion import ReverseStep, vp_alpha_bar
 from training.loop import load_average
 from training.nets.unet import UNet, UNetConfig
@@ -41,6 +43,35 @@ class StridedStep(nn.Module):
         return c_0 * x_0 + c_t * x_t + sigma * noise, x_0
 
 
+def reverse_step(network: nn.Module, recipe: DDGANRecipe | DDPMRecipe) -> tuple[nn.Module, MakeInputs]:
+    """What a recipe's network is exported as, and random inputs for it, by batch size.
+
+    A DDPM's graph takes the level `s` that a step leads to, and has no z. Its levels are those of the paper's VP
+    schedule, and every T of them that are evenly spaced are that of T steps.
+    """
+    if isinstance(recipe, DDGANRecipe):
+        schedule = recipe.schedule.build()
+
+        def make_inputs(batch: int) -> dict[str, Tensor]:
+            x_t, noise = noises(recipe.unet, batch)
+            t = torch.randint(1, schedule.steps + 1, (batch,))
+            return {"x_t": x_t, "t": t, "z": torch.randn(batch, recipe.unet.latent), "noise": noise}
+
+        return ReverseStep(network, schedule), make_inputs
+
+    def make_strides(batch: int) -> dict[str, Tensor]:
+        x_t, noise = noises(recipe.unet, batch)
+        t = torch.randint(1, LEVELS + 1, (batch,))
+        return {"x_t": x_t, "t": t, "s": (torch.rand(batch) * t).long(), "noise": noise}
+
+    return StridedStep(network, levels(recipe)), make_strides
+
+
+def levels(recipe: DDPMRecipe) -> list[float]:
+    """alpha_bar of a DDPM's levels."""
+    return vp_alpha_bar(LEVELS, recipe.schedule.beta_min, recipe.schedule.beta_max)
+
+
 def ddgan(checkpoint: Path, out: Path, samples: int = 10_000, notes: str = "", half: bool = False) -> None:
     """Write a checkpoint's averaged generator to the new folder `out` as a bundle.
 
@@ -52,48 +83,32 @@ def ddgan(checkpoint: Path, out: Path, samples: int = 10_000, notes: str = "", h
         ValueError: the graph does not compute what the network computes.
     """
     recipe, provenance = trained(checkpoint, "ddgan")
-    schedule = recipe.schedule.build()
-
-    def make_inputs(batch: int) -> dict[str, Tensor]:
-        x_t, noise = noises(recipe.unet, batch)
-        t = torch.randint(1, schedule.steps + 1, (batch,))
-        return {"x_t": x_t, "t": t, "z": torch.randn(batch, recipe.unet.latent), "noise": noise}
-
+    alpha_bar = recipe.schedule.build().alpha_bar.tolist()
     fields = {
         "name": recipe.name,
         "family": "ddgan",
-        "summary": f"Fashion-MNIST garments, {recipe.unet.size}x{recipe.unet.size}, in {schedule.steps} steps",
-        "schedule": {"alpha_bar": schedule.alpha_bar.tolist()},
+        "summary": f"Fashion-MNIST garments, {recipe.unet.size}x{recipe.unet.size}, in {recipe.schedule.steps} steps",
+        "schedule": {"alpha_bar": alpha_bar},
         "latent": recipe.unet.latent,
     }
-    module = ReverseStep(network(checkpoint, recipe.unet, half), schedule)
     notes = f"Loss: {recipe.loss}. The weights are the exponential moving average. {notes}".strip()
-    _write(out, module, make_inputs, recipe.unet, half, samples, fields, {**provenance, "notes": notes})
+    _write(checkpoint, out, recipe, half, samples, fields, {**provenance, "notes": notes})
 
 
 def ddpm(checkpoint: Path, out: Path, notes: str = "", half: bool = False) -> None:
     """Write a DDPM's averaged network likewise: one graph for 1 to 1000 steps, strides over its 1000 levels.
 
-    The graph takes the level `s` that a step leads to, and has no z. Its levels are those of the paper's VP schedule,
-    and every T of them that are evenly spaced are that of T steps. Raises as `ddgan` does.
+    Raises as `ddgan` does.
     """
     recipe, provenance = trained(checkpoint, "ddpm")
-    alpha_bar = vp_alpha_bar(LEVELS, recipe.schedule.beta_min, recipe.schedule.beta_max)
-
-    def make_inputs(batch: int) -> dict[str, Tensor]:
-        x_t, noise = noises(recipe.unet, batch)
-        t = torch.randint(1, LEVELS + 1, (batch,))
-        return {"x_t": x_t, "t": t, "s": (torch.rand(batch) * t).long(), "noise": noise}
-
     fields = {
         "name": recipe.name,
         "family": "ddpm",
         "summary": f"Fashion-MNIST garments, {recipe.unet.size}x{recipe.unet.size}, in 1 to {LEVELS} steps",
-        "schedule": {"alpha_bar": alpha_bar},
+        "schedule": {"alpha_bar": levels(recipe)},
     }
-    module = StridedStep(network(checkpoint, recipe.unet, half), alpha_bar)
     notes = f"Not retrained for a number of steps: fewer than {LEVELS} are strides. {notes}".strip()
-    _write(out, module, make_inputs, recipe.unet, half, 0, fields, {**provenance, "notes": notes})
+    _write(checkpoint, out, recipe, half, 0, fields, {**provenance, "notes": notes})
 
 
 @torch.no_grad()
@@ -111,15 +126,16 @@ def noises(unet: UNetConfig, batch: int) -> tuple[Tensor, Tensor]:
 
 
 def _write(
+    checkpoint: Path,
     out: Path,
-    module: nn.Module,
-    make_inputs: MakeInputs,
-    unet: UNetConfig,
+    recipe: DDGANRecipe | DDPMRecipe,
     half: bool,
     samples: int,
     fields: dict[str, Any],
     provenance: dict[str, Any],
 ) -> None:
+    unet = recipe.unet
+    module, make_inputs = reverse_step(network(checkpoint, unet, half), recipe)
     with new(out) as folder:
         path = folder / "step.onnx"
         export(module, make_inputs(2), path, ["x_prev", "x_0"])

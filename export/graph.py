@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,12 +33,13 @@ def export(
     path: Path,
     output_names: Sequence[str],
     dynamic: Sequence[str] = ("batch",),
+    fixed: Collection[str] = (),
 ) -> None:
     """Write `module`, in evaluation mode, to `path` as one self-contained ONNX file.
 
     `example_inputs` are tensors by name, in the order of forward's parameters, all of one batch size of at least 2
     (the exporter specialises a batch of 1). `output_names` name what forward returns, in its order. `dynamic` names
-    the leading axes of every input that may be of any length.
+    the leading axes of every input that may be of any length, but for inputs that are `fixed`.
     """
     axes = {axis: torch.export.Dim(name) for axis, name in enumerate(dynamic)}
     # The exporter warns of its own deprecations, of torchvision's absence and of axes that share a name: parity judges.
@@ -50,7 +51,7 @@ def export(
             tuple(example_inputs.values()),
             input_names=list(example_inputs),
             output_names=list(output_names),
-            dynamic_shapes=tuple(axes for _ in example_inputs),
+            dynamic_shapes=tuple(None if name in fixed else axes for name in example_inputs),
             dynamo=True,
             verbose=False,
         )
@@ -59,6 +60,15 @@ def export(
     graph = model.graph
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del part.metadata_props[:]  # names of modules, and stack traces with paths of this machine
+    onnx.save(model, path)
+
+
+def let_broadcast(path: Path, name: str) -> None:
+    """Let the last axis of an input be of any length, such as 1, rather than of that in the example."""
+    model = onnx.load(path)
+    (given,) = (given for given in model.graph.input if given.name == name)
+    given.type.tensor_type.shape.dim[-1].dim_param = f"{name}_last"
+    del model.graph.value_info[:]
     onnx.save(model, path)
 
 

@@ -1,7 +1,7 @@
-"""A bundle of tokens as PyTorch networks again: to time them, or to train them further where no checkpoint is left.
+"""A bundle as PyTorch networks again: to time them, or to train them further where no checkpoint is left.
 
-They are as rounded as the bundle holds them. Of the perceptron that makes keys of codes a bundle holds the keys alone;
-`checkpoints` learns it anew.
+They are as rounded as the bundle holds them. Of the perceptron that makes keys of codes a bundle of tokens holds the
+keys alone; `checkpoints` learns it anew.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from export.ddgan import reverse_step
 from export.folder import new
 from export.graph import parity
 from export.sundae import Frozen, Predict, tokens
@@ -22,7 +23,10 @@ from genfast import bundle
 from genfast.bundle import Bundle
 from genfast.errors import UsageError
 from training import recipe as recipes
+from training.ddgan import DDGANRecipe
+from training.ddpm import DDPMRecipe
 from training.nets.hourglass import Hourglass
+from training.nets.unet import UNet
 from training.nets.vqgan import VQGAN
 from training.recipe import Recipe
 from training.sundae import SundaeRecipe
@@ -101,13 +105,51 @@ def _products(path: Path, constants: dict[str, Tensor], network: Hourglass) -> d
     return {name: constants[weight].T.contiguous() for name, weight in zip(called, found, strict=True)}
 
 
-def checkpoints(directory: Path, runs: Path) -> None:
-    """Write checkpoints of a bundle's VQ-GAN and prior into `runs`, for recipes to start from.
+def unet(loaded: Bundle) -> tuple[UNet, DDGANRecipe | DDPMRecipe]:
+    """The U-Net of a diffusion model's bundle, with the recipe of training/recipes that it was made by.
 
     Raises:
-        UsageError: as `networks`, or a run is there already.
+        UsageError: it is of another family, or its recipe is none of this project.
+        ValueError: the network does not compute what its graph computes.
+    """
+    recipe = _recipe(loaded.manifest.provenance.recipe)
+    if not isinstance(recipe, DDGANRecipe | DDPMRecipe):
+        raise UsageError(f"{loaded.directory} is of family {loaded.manifest.family}, not ddgan or ddpm")
+    graph, network = loaded.graph("step", "cpu"), UNet(recipe.unet)
+    constants = _constants(graph)
+    # Scale and shift of the one norm whose parameters lost their names.
+    scale, shift = (x.flatten() for x in constants.values() if x.shape == (recipe.unet.widths[-1], 1, 1))
+    norm = {"attention.norm.weight": scale, "attention.norm.bias": shift}
+    network.load_state_dict(_pick(constants, network) | norm, strict=True)
+    module, make_inputs = reverse_step(network.eval(), recipe)
+    parity(module, graph, make_inputs)
+    return network, recipe
+
+
+def _write(loaded: Bundle, runs: Path, recipe: Recipe, network: nn.Module, step: int) -> None:
+    """Write what a network is as a run's checkpoint."""
+    provenance = loaded.manifest.provenance
+    with new(runs / recipe.name) as folder:
+        checkpoint = folder / f"checkpoint-{step:08d}"
+        checkpoint.mkdir()
+        weights = {name: x.contiguous() for name, x in network.state_dict().items()}
+        save_file(weights, checkpoint / "model.safetensors")
+        spent = {"step": step, "images": provenance.images_seen, "hours": provenance.hours}
+        about = {"recipe": dataclasses.asdict(recipe), **spent}
+        (checkpoint / "recipe.json").write_text(json.dumps(about, indent=2, default=str))
+
+
+def checkpoints(directory: Path, runs: Path) -> None:
+    """Write checkpoints of a bundle's networks into `runs`, for recipes to start from.
+
+    Raises:
+        UsageError: as `networks` and `unet`, or a run is there already.
     """
     loaded = bundle.load(directory)
+    if loaded.manifest.family != "vq-sundae":
+        network, made = unet(loaded)
+        _write(loaded, runs, made, network, loaded.manifest.provenance.images_seen // made.loop.batch)
+        return
     network, codec, recipe, of_vqgan = networks(loaded)
     prior = Hourglass(recipe.hourglass)
     prior.load_state_dict(network.state_dict())
@@ -115,17 +157,8 @@ def checkpoints(directory: Path, runs: Path) -> None:
     with torch.no_grad():
         prior.token[0].weight *= codec.codebook.square().mean().sqrt()  # what `export.sundae.freeze` took away
     rest = learn_keys(prior, network.keys)
-    provenance = loaded.manifest.provenance
-    for made, state in ((of_vqgan, codec), (recipe, prior)):
-        with new(runs / made.name) as folder:
-            checkpoint = folder / "checkpoint-00000000"
-            checkpoint.mkdir()
-            save_file(
-                {name: x.contiguous() for name, x in state.state_dict().items()}, checkpoint / "model.safetensors"
-            )
-            spent = {"step": 0, "images": provenance.images_seen, "hours": provenance.hours}
-            about = {"recipe": dataclasses.asdict(made), **spent}
-            (checkpoint / "recipe.json").write_text(json.dumps(about, indent=2, default=str))
+    _write(loaded, runs, of_vqgan, codec, 0)
+    _write(loaded, runs, recipe, prior, 0)
     print(f"{runs}: {of_vqgan.name}, {recipe.name}; share of the keys' variance that was not learned: {rest:.4f}")
 
 

@@ -7,19 +7,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from export.graph import Arrays, Rounded, export, largest_difference, parity, share_unequal, store_half
+from export.graph import Arrays, Rounded, export, largest_difference, let_broadcast, parity, share_unequal, store_half
 from training.data import signed
-from training.nets.vqgan import FACTOR, VQGAN, blocks, unblocks
+from training.nets.vqgan import FACTOR, VQGAN, blocks, region_map, unblocks
 
-ROLES = ("encode", "decode", "evidence")  # of its graphs
+ROLES = ("encode", "decode", "evidence", "borders", "seams")  # of its graphs
 
 LEVELS = 1.0  # of 255, by which a pixel may differ: rounding
 TIES = 2e-3  # share of tokens that may differ where two codes are as near
 
-CELL = 4  # pixels along the side of what evidence compares: of 4, two thirds of cut tokens are told, of 8, half
+CELL = 4  # pixels along the side of what is compared: of 4, two thirds of cut tokens are told, of 8, half
 SPREAD = 0.03  # error of a cell that its token's code says well, in a range of 2
 TINY = 1e-3
 ALIKE = 8  # errors that say no more than one, being those of neighbours
+DEGREES = 2  # of the error along an edge, halved: by edges alone, true neighbours tell half of all tokens
 
 
 class Encode(nn.Module):
@@ -88,11 +89,78 @@ class Evidence(nn.Module):
         return blocks(x.permute(0, 2, 3, 1), self.regions)
 
 
+class Borders(nn.Module):
+    """What each code draws along its patch's top, bottom, left and right: four of (R * R, V, C + 2), for `Seams`.
+
+    It is the outermost row of pixels, in means of CELL, as the decoder's linear path draws it: C numbers, then the sum
+    of their squares, and 1. A graph of its own, since it is the same for all pictures.
+    """
+
+    NAMES = ("top", "bottom", "left", "right")
+
+    def __init__(self, network: VQGAN) -> None:
+        super().__init__()
+        weight = network.decoder.linear.weight.detach()  # (D, 3, F, F); the bias is the same for all codes
+        rows = weight[..., 0, :], weight[..., -1, :], weight[..., 0], weight[..., -1]
+        self.register_buffer("codebook", network.codebook)  # (R * R, V, D)
+        self.register_buffer("rows", torch.stack([F.avg_pool1d(row, CELL).flatten(1) for row in rows]))  # (4, D, C)
+
+    def forward(self) -> tuple[Tensor, ...]:
+        drawn = (self.codebook @ row for row in self.rows)
+        return tuple(F.pad(torch.cat([x, x.square().sum(2, keepdim=True)], dim=2), (0, 1), value=1.0) for x in drawn)
+
+
+class Seams(nn.Module):
+    """Tokens (B, N) to what their neighbours, where known (B, N), say of each (B, N, V), in nats times a weight (B,).
+
+    That is added to what is `said` of tokens already, (B, N, V) or (B, N, 1).
+    Pictures go on across the edges of tokens: what both draw there is alike, but where an outline lies just between
+    them. So errors have heavy tails, and their likelihood is Student's, as for Evidence.
+    """
+
+    def __init__(self, regions: int, side: int) -> None:
+        super().__init__()
+        self.regions, self.side = regions, side
+        self.register_buffer("places", region_map(side, side, regions).flatten(), persistent=False)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        known: Tensor,
+        weight: Tensor,
+        said: Tensor,
+        top: Tensor,
+        bottom: Tensor,
+        left: Tensor,
+        right: Tensor,
+    ) -> Tensor:
+        index = tokens + top.shape[1] * self.places
+        scale = (top.shape[2] - 2) * SPREAD**2
+        errors = 1.0
+        sides = (top, bottom, (1, 0)), (bottom, top, (-1, 0)), (left, right, (0, 1)), (right, left, (0, -1))
+        for own, beside, shift in sides:
+            drawn, square, one = F.embedding(index, beside.flatten(0, 1)).split([top.shape[2] - 2, 1, 1], dim=2)
+            # 1 + |x - y|^2 / scale is the product of (x, |x|^2, 1) with this.
+            factor = torch.cat([-2 * drawn, one, square], dim=2) * (known[..., None] / scale)
+            factor = moved(factor.unflatten(1, (self.side, self.side)), *shift)
+            factor = torch.cat([factor[..., :-1], factor[..., -1:] + 1], dim=3)
+            errors = errors * (blocks(factor, self.regions) @ own.transpose(1, 2))  # (R * R, M, V)
+        logs = unblocks(errors.log(), tokens.shape[0], self.side, self.side).flatten(1, 2)
+        return logs * (-DEGREES * weight[:, None, None]) + said
+
+
+def moved(x: Tensor, down: int, right: int) -> Tensor:
+    """A grid (B, H, W, C), moved by a row or a column, with zeros where nothing came."""
+    height, width = x.shape[1:3]
+    padded = F.pad(x, (0, 0, max(right, 0), max(-right, 0), max(down, 0), max(-down, 0)))
+    return padded[:, max(-down, 0) : height + max(-down, 0), max(-right, 0) : width + max(-right, 0)]
+
+
 def vqgan(network: VQGAN, side: int, folder: Path, codes: Rounded | None = None) -> dict[str, dict[str, float]]:
-    """Write encode.onnx, decode.onnx and evidence.onnx for grids of side * side tokens.
+    """Write encode.onnx, decode.onnx and so on, a graph for each of ROLES, for grids of side * side tokens.
 
     Returns the parity of each, by batch size: of `encode` the share of tokens that differ, of `decode` the largest
-    difference in levels of 255, of `evidence` that as a share of the largest. The network is to be one whose weights
+    difference in levels of 255, of the others that as a share of the largest. The network is to be one whose weights
     float16 holds, and its codebook `codes`, if these are given.
 
     Raises:
@@ -112,17 +180,29 @@ def vqgan(network: VQGAN, side: int, folder: Path, codes: Rounded | None = None)
     def partly(batch: int) -> dict[str, Tensor]:
         return pictures(batch) | {"known": torch.rand(batch, 1, side * FACTOR).expand(-1, side * FACTOR, -1) < 0.9}
 
+    def neighbours(batch: int) -> dict[str, Tensor]:
+        z = tokens(batch)["tokens"]
+        said = {"weight": torch.rand(batch), "said": torch.randn(*z.shape, 1 if batch == 1 else vocabulary)}
+        same = dict(zip(Borders.NAMES, borders(), strict=True))
+        return {"tokens": z, "known": torch.rand(z.shape) < 0.9} | said | same
+
     paths = {role: folder / f"{role}.onnx" for role in ROLES}
     decode, evidence = Decode(network, side), Evidence(network)
+    borders, seams = Borders(network), Seams(network.config.regions, side)
     export(Encode(network), pictures(2), paths["encode"], ["tokens"])
     export(decode, tokens(2), paths["decode"], ["image"])
     export(evidence, partly(2), paths["evidence"], ["evidence"])
+    export(borders, {}, paths["borders"], Borders.NAMES)
+    export(seams, neighbours(2), paths["seams"], ["evidence"], fixed=Borders.NAMES)
+    let_broadcast(paths["seams"], "said")
     for path in paths.values():
         store_half(path, codes)
     return {
         "encode": parity(encoded, paths["encode"], pictures, TIES, share_unequal),
         "decode": parity(decode, paths["decode"], tokens, LEVELS),
         "evidence": parity(evidence, paths["evidence"], partly, compare=relative),
+        "borders": parity(borders, paths["borders"], lambda _: {}, compare=relative),
+        "seams": parity(seams, paths["seams"], neighbours, compare=relative),
     }
 
 

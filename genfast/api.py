@@ -75,6 +75,9 @@ def load(
         predict = session("predict")
         draw, decode = session("draw", predict.device), session("decode", predict.device)
         encode, evidence = (cache(partial(session, role, predict.device, once=True)) for role in ("encode", "evidence"))
-        parts = manifest.image, manifest.tokens, options, filling, predict, draw, decode, encode, evidence
-        return TokenModel(loaded, known, options.steps, *parts, helpers=helpers)
+        borders = cache(lambda: session("borders", predict.device, once=True).bind()())
+        seams = cache(partial(session, "seams", predict.device))
+        parts = manifest.image, manifest.tokens, options, filling, predict, draw, decode
+        later = encode, evidence, borders, seams
+        return TokenModel(loaded, known, options.steps, *parts, *later, helpers=helpers)
     raise UsageError(f"{name} is of family {manifest.family} and draws nothing")

@@ -1,7 +1,7 @@
 """Loaded models: one class a family, one face."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ Mask = npt.NDArray[np.bool_]
 Watch = Callable[[npt.NDArray[Any]], None]
 
 RING = 0  # tokens around a hole that are drawn as well
+FEW = 1 / 3  # share of tokens that are drawn, below which neighbours have too little to say to be asked
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,8 @@ class TokenModel(Model):
     decode: Session
     encode: Callable[[], Session]  # loaded when first called, since drawing does without; likewise:
     evidence: Callable[[], Session]
+    borders: Callable[[], Mapping[str, npt.ArrayLike]]  # what its graph gives, which `seams` takes
+    seams: Callable[[], Session]
 
     def label(self, index: int, label: str | None = None, **options: Any) -> str | None:
         self._options(options)
@@ -251,11 +254,13 @@ class TokenModel(Model):
             # batch, would let the images of a batch depend on each other.
             return np.concatenate([self._draw([index], seed, 1, options, watch) for index in indices])
         classes = self.bundle.manifest.classes
+        chosen = self._options({name: value for name, value in options.items() if name != "label"})
         labels = [classes.index(name) for i in indices if (name := self.label(i, **options))]
         return sundae.sample(
             *self._graphs(),
-            options=self._options({name: value for name, value in options.items() if name != "label"}),
-            length=self.tokens.height * self.tokens.width,
+            options=chosen,
+            shape=(self.tokens.height, self.tokens.width),
+            evidence=self._beside(chosen),
             vocabulary=self.tokens.vocabulary,
             labels=np.array(labels or [0] * len(indices), np.int64),
             unlabelled=len(classes),
@@ -282,7 +287,8 @@ class TokenModel(Model):
         self.label(index, label, **options)
         _check_range(seed, [index])
         chosen, classes = self._options(options, self.filling), self.bundle.manifest.classes
-        free = masks.tokens(hole, (self.tokens.height, self.tokens.width), rule, ring).reshape(1, -1)  # [1, N]
+        shape = self.tokens.height, self.tokens.width
+        free = masks.tokens(hole, shape, rule, ring).reshape(1, -1)  # [1, N]
         given = self.encode().run(image=picture[None])["tokens"]
         # Of a token that the hole cuts, what is left to see tells much.
         evidence = self.evidence().bind()(image=picture[None], known=~hole[None])["evidence"]
@@ -294,9 +300,11 @@ class TokenModel(Model):
             guess = classes.index(label)
         common["labels"] = np.array([guess], np.int64)
         tokens = sundae.sample(
-            *self._graphs(evidence),
+            predict,
+            draw,
             options=chosen,
-            length=free.size,
+            shape=shape,
+            evidence=self._beside(chosen, evidence),
             unlabelled=len(classes),
             indices=[index],
             fixed=(~free, given),
@@ -312,28 +320,49 @@ class TokenModel(Model):
         # One by one: a batch of megapixels would take gigabytes.
         return np.concatenate([self.decode.run(tokens=row[None])["image"] for row in state])
 
-    def _graphs(self, evidence: npt.ArrayLike | None = None) -> tuple[sundae.Predict, sundae.Draw]:
-        """The two graphs of a step for one batch: features stay on the device between them.
+    def _beside(self, options: sundae.Options, said: npt.ArrayLike | None = None) -> sundae.Evidence | None:
+        """Evidence for one batch: what a picture has `said` of its tokens [B, N, V], and what neighbours say."""
+        if not options.seams:
+            return None if said is None else lambda tokens, known: said
+        run, borders = self.seams().bind(), self.borders()
 
-        `evidence` f32 [B, N, V], in nats, is what is known of each token beside what the network predicts.
-        """
+        def evidence(tokens: sundae.Tokens, known: npt.NDArray[np.bool_]) -> npt.ArrayLike:
+            before = _nothing(tokens) if said is None else said
+            if known.mean() < FEW:
+                return before
+            weight = np.full(len(tokens), options.seams, np.float32)
+            return run(tokens=tokens, known=known, weight=weight, said=before, **borders)["evidence"]
+
+        return evidence
+
+    def _graphs(self) -> tuple[sundae.Predict, sundae.Draw]:
+        """The two graphs of a step for one batch: features stay on the device between them."""
         run_predict, run_draw = self.predict.bind(), self.draw.bind()
 
         def predict(tokens: sundae.Tokens, label: sundae.Tokens) -> npt.ArrayLike:
             return run_predict(tokens=tokens, label=label)["hidden"]
 
         def draw(
-            hidden: npt.ArrayLike, tokens: sundae.Tokens, temperature: sundae.Floats, uniform: sundae.Floats
+            hidden: npt.ArrayLike,
+            tokens: sundae.Tokens,
+            temperature: sundae.Floats,
+            uniform: sundae.Floats,
+            evidence: npt.ArrayLike | None = None,
         ) -> tuple[npt.ArrayLike, npt.ArrayLike]:
-            more = np.zeros((*tokens.shape, 1), np.float32) if evidence is None else evidence
+            more = _nothing(tokens) if evidence is None else evidence
             outputs = run_draw(hidden=hidden, tokens=tokens, temperature=temperature, uniform=uniform, evidence=more)
             return outputs["drawn"], outputs["probability"]
 
         return predict, draw
 
 
-# Options that change nothing, by order.
-_IDLE = {"confidence": {"share", "share_end", "all_below"}, "random": {"choice_temperature", "settle"}}
+def _nothing(tokens: sundae.Tokens) -> sundae.Floats:
+    """Evidence that is none."""
+    return np.zeros((*tokens.shape, 1), np.float32)
+
+
+_CONFIDENCE = {"growth", "choice_temperature", "settle", "seams"}  # options of order "confidence"
+_IDLE = {"confidence": {"share", "share_end", "all_below"}, "random": _CONFIDENCE}  # what changes nothing, by order
 
 
 def _stranger(model: Model, options: list[str]) -> UsageError:

@@ -36,12 +36,24 @@ class Draw(Protocol):
 
     hidden [B, N, D] f32, tokens [B, N] i64 that `hidden` was predicted from, temperature [B] f32,
     uniform [B, N] f32 in [0, 1) -> drawn [B, N] i64, and the probability of each at temperature 1 [B, N] f32.
+    evidence [B, N, V] f32, in nats, is added to the logits; [B, N, 1] is none.
     The last of D is added to the logit of the token of `tokens`: the bonus for keeping it.
     """
 
     def __call__(
-        self, hidden: npt.ArrayLike, tokens: Tokens, temperature: Floats, uniform: Floats, /
+        self,
+        hidden: npt.ArrayLike,
+        tokens: Tokens,
+        temperature: Floats,
+        uniform: Floats,
+        evidence: npt.ArrayLike = ...,
+        /,
     ) -> tuple[npt.ArrayLike, npt.ArrayLike]: ...
+
+
+Evidence = Callable[[Tokens, Mask], npt.ArrayLike]
+"""What is known of tokens [B, N] beside what the network predicts of them, given which of them are drawn, bool [B, N]:
+f32 [B, N, V] in nats, or [B, N, 1] where it is nothing."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +72,10 @@ class Options:
     all_below: int = 20  # steps: in so few, order "random" redraws all tokens at each
     min_steps: int = 10  # before an image may be finished early
     guidance: float = 1.0  # 1 is none: classifier-free guidance (Ho and Salimans 2022) away from no class
+    growth: float = 2.0  # of order "confidence": power of the share of steps that are done; what is kept grows as that
     choice_temperature: float = 0.0  # of order "confidence": noise in the choice of what is kept, fading out
     settle: float = 0.0  # of order "confidence": share of the steps, the last, in which all is kept and judged anew
+    seams: float = 0.0  # of order "confidence": weight of how well a token goes on what is drawn at its edges
 
     def __post_init__(self) -> None:
         if self.order not in get_args(Order):
@@ -75,8 +89,10 @@ class Options:
             "all_below": (0, math.inf),
             "min_steps": (0, math.inf),
             "guidance": (0, 100),
+            "growth": (1, 100),
             "choice_temperature": (0, 100),
             "settle": (0, 0.9),
+            "seams": (0, 10),
         }
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
@@ -89,26 +105,32 @@ def sample(
     draw: Draw,
     *,
     options: Options,
-    length: int,
+    shape: tuple[int, int],
     vocabulary: int,
     labels: Tokens,
     unlabelled: int,
     seed: int,
     indices: Sequence[int],
+    evidence: Evidence | None = None,
     fixed: tuple[Mask, Tokens] | None = None,
     watch: Callable[[Tokens], None] | None = None,
 ) -> Tokens:
     """Draw the tokens [B, N] i64 of the images `indices` of `seed`.
 
-    `length` is N, `vocabulary` the number of tokens to choose from, `labels` [B] the class of each image, `unlabelled`
-    the label of no class. Where the mask of `fixed` [B, N] is true, the tokens of `fixed` [B, N] stay.
-    `watch` is given the tokens [B, N] before the first step and after each; it may keep them.
+    `shape` is that of their grid, `vocabulary` the number of tokens to choose from, `labels` [B] the class of each
+    image, `unlabelled` the label of no class; `evidence` gives what `draw` takes of that name. Where the mask of
+    `fixed` [B, N] is true, the tokens of `fixed` [B, N] stay. `watch` is given the tokens [B, N] before the first step
+    and after each; it may keep them.
 
     Order "random": a random share of the tokens is redrawn at each step. Order "confidence": all are, and the next step
-    sees only the surest of them among random tokens, more at each step (a cosine: Chang et al. 2022, MaskGIT). While it
-    settles, it sees all of them: what was drawn in the dark can still be mended.
+    sees only the surest of them among random tokens, more at each step (as Chang et al. 2022, MaskGIT, whose cosine is
+    near `growth` 2). Tokens drawn at once do not know of each other: the higher the growth, the fewer of them decide on
+    the colours of all. While it settles, it sees all of them: what was drawn in the dark can still be mended, on the
+    black and the white squares of a chessboard in turn, so that no two neighbours change at once.
     An image is finished, and leaves the batch, when as many draws in a row as it has tokens to draw changed nothing.
     """
+    length = shape[0] * shape[1]
+    colour = np.indices(shape).sum(0).ravel() % 2  # of squares
     tokens = _random_tokens(vocabulary, seed, indices, 0, length)  # z_0
     free = np.ones_like(tokens, bool)
     if fixed is not None:
@@ -117,6 +139,7 @@ def sample(
     if watch:
         watch(tokens.copy())
     seen = tokens.copy()  # by the network at the next step
+    known = ~free  # of these, those that are no noise
     calm = np.zeros(len(tokens), np.int64)  # draws since a token changed
     rows = np.flatnonzero(free.any(1))  # images that are not finished
     temperatures = np.linspace(options.temperature, options.temperature_end, options.steps, dtype=np.float32)
@@ -137,20 +160,21 @@ def sample(
             hidden = hidden + options.guidance * (guided - hidden)
         u = uniform(*address, Purpose.CATEGORY, (length,))
         # What is drawn comes here, to be chosen from: 12 bytes a token.
-        drawn, probability = map(np.asarray, draw(hidden, inputs, np.full(len(rows), temperature), u))
+        more = () if evidence is None else (evidence(inputs, known[rows]),)
+        drawn, probability = map(np.asarray, draw(hidden, inputs, np.full(len(rows), temperature), u, *more))
 
         if options.order == "random":
             chance = uniform(*address, Purpose.UPDATE, (length,))
             update = _largest(chance, may_change, share)
             seen[rows] = tokens[rows] = after = np.where(update, drawn, before)
         else:
-            update = may_change
+            update = may_change & ((colour == step % 2) | ~known[rows].all(1, keepdims=True))
             tokens[rows] = after = np.where(update, drawn, before)
             done = min(1.0, step / (options.steps * (1 - options.settle)))
             chance = uniform(*address, Purpose.CHOICE, (length,))
             gumbel = -np.log(-np.log(np.maximum(chance, 1e-30)))
             sureness = np.log(np.maximum(probability, 1e-30)) + options.choice_temperature * (1 - done) * gumbel
-            kept = ~may_change | _largest(sureness, may_change, 1 - math.cos(math.pi / 2 * done))
+            known[rows] = kept = ~may_change | _largest(sureness, may_change, done**options.growth)
             seen[rows] = np.where(kept, after, _random_tokens(vocabulary, *address, length))
         if watch:
             watch(tokens.copy())

@@ -185,6 +185,34 @@ evidence (uint8[B,4,6,3] image, bool[B,4,6] known) => (float[B,6,32] evidence)
 """
 
 
+# A known token has the one after it be alike.
+BORDERS = """
+<ir_version: 9, opset_import: ["": 18]>
+borders () => (float[2] odds)
+{
+    odds = Constant <value = float[2] {0.0, 20.0}> ()
+}
+"""
+SEAMS = """
+<ir_version: 9, opset_import: ["": 18]>
+seams (int64[B,6] tokens, bool[B,6] known, float[B] weight, float[B,6,E] said, float[2] odds)
+    => (float[B,6,32] evidence)
+    <int64[1] last = {2}, int64[2] rest = {1, 2}, int64 depth = {32},
+     int64[1] from = {0}, int64[1] to = {6}, int64[1] axis = {1}, int64[6] ahead = {0, 1, 0, 0, 0, 0}>
+{
+    votes = OneHot <axis = -1> (tokens, depth, odds)
+    seen = Cast <to = 1> (known)
+    column = Unsqueeze (seen, last)
+    counted = Mul (votes, column)
+    scale = Unsqueeze (weight, rest)
+    weighed = Mul (counted, scale)
+    moved = Pad (weighed, ahead)
+    neighbours = Slice (moved, from, to, axis)
+    evidence = Add (neighbours, said)
+}
+"""
+
+
 def write_bundle(folder: Path, model: ModelProto, family: str = "ddgan", **fields: object) -> Path:
     folder.mkdir(parents=True)
     onnx.checker.check_model(model)
@@ -268,7 +296,8 @@ def token_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "keys": rng.standard_normal((7, 32), np.float32),
         "palette": palette,
     }
-    texts = {"predict": PREDICT, "draw": DRAW, "decode": DECODE, "encode": ENCODE, "evidence": EVIDENCE}
+    texts = {"predict": PREDICT, "draw": DRAW, "decode": DECODE, "encode": ENCODE}
+    texts |= {"evidence": EVIDENCE, "borders": BORDERS, "seams": SEAMS}
     for role, text in texts.items():
         model = onnx.parser.parse_model(text)
         used = {name for node in model.graph.node for name in node.input} & weights.keys()
@@ -287,7 +316,7 @@ def token_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokens={"height": 2, "width": 3, "vocabulary": 32},
         graphs={
             "predict": [{"path": "predict.onnx", "precision": "int8", "providers": ["cpu"]}],
-            **{role: [{"path": f"{role}.onnx", **both}] for role in ("draw", "decode", "encode", "evidence")},
+            **{role: [{"path": f"{role}.onnx", **both}] for role in texts.keys() - {"predict"}},
         },
         sampling={"batch": 5, "options": {"steps": 7, "temperature_end": 0.5}, "filling": {"steps": 4}},
         provenance=dict(recipe="", dataset="none", dataset_licence="CC0-1.0", images_seen=0, hours=0, commit=""),

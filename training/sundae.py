@@ -186,7 +186,7 @@ class SundaeTraining:
             predict,
             draw,
             options=sundae.Options(),
-            length=config.tokens**2,
+            shape=(config.tokens, config.tokens),
             vocabulary=config.vocabulary,
             labels=mine // side % max(config.classes, 1),
             unlabelled=config.classes,

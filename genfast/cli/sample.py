@@ -59,7 +59,9 @@ def sample(
     min_steps: Annotated[int | None, _tokens("Before an image that no longer changes is finished early.")] = None,
     guidance: Annotated[float | None, _tokens("Above 1, more typical of the class, for twice the time.")] = None,
     choice_temperature: Annotated[float | None, _tokens("Chance in what is kept, for --order confidence.")] = None,
+    growth: Annotated[float | None, _tokens("Above 1, fewer are kept of the first steps; as above.")] = None,
     settle: Annotated[float | None, _tokens("Share of steps, the last, that mend what is drawn; as above.")] = None,
+    seams: Annotated[float | None, _tokens("Weight of how well neighbours fit each other; as above.")] = None,
 ) -> None:
     """Draw images as MODEL-SEED-INDEX.FORMAT and print their paths.
 
@@ -80,7 +82,9 @@ def sample(
         "min_steps": min_steps,
         "guidance": guidance,
         "choice_temperature": choice_temperature,
+        "growth": growth,
         "settle": settle,
+        "seams": seams,
     }
     options = {name: value for name, value in choices.items() if value is not None}
 

@@ -60,7 +60,7 @@ def eager(
             predict,
             choose,
             options=replace(model.options, steps=steps, min_steps=steps),
-            length=model.tokens.height * model.tokens.width,
+            shape=(model.tokens.height, model.tokens.width),
             vocabulary=model.tokens.vocabulary,
             labels=np.zeros(1, np.int64),
             unlabelled=len(model.bundle.manifest.classes),

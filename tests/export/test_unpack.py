@@ -3,16 +3,22 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from export import unpack
+from export.ddgan import ddgan, ddpm
 from export.sundae import sundae
 from genfast import bundle
 from genfast.errors import UsageError
 from tests.export.tiny import PRIOR_TABLE, SIDE, VQGAN_TABLE
 from training.nets.hourglass import Hourglass
 from training.nets.vqgan import VQGAN
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -71,9 +77,29 @@ def test_keys_are_learned(exported: Path) -> None:
     assert unpack.learn_keys(fresh, prior.keys) < 0.7 * unpack.learn_keys(fresh, torch.randn_like(prior.keys))
 
 
-def test_what_is_no_bundle_of_tokens_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is of family ddgan, not vq-sundae"):
-        unpack.checkpoints(tiny_bundle, tmp_path / "runs")
+@pytest.mark.parametrize("name", ["fashion28-t4", "fashion28-ddpm"])
+def test_a_diffusion_model_can_be_exported_again(name: str, tmp_path: Path) -> None:
+    """As it ships, to the bit."""
+    shipped = ROOT / "assets" / "bundles" / name
+    unpack.checkpoints(shipped, tmp_path / "runs")
+    (checkpoint,) = (tmp_path / "runs" / name).iterdir()
+    before = bundle.load(shipped).manifest.provenance
+    if name == "fashion28-t4":
+        ddgan(checkpoint, tmp_path / "again", samples=0)
+    else:
+        ddpm(checkpoint, tmp_path / "again", half=True)
+    after = bundle.load(tmp_path / "again").manifest.provenance
+    assert (after.recipe, after.images_seen, after.hours) == (before.recipe, before.images_seen, before.hours)
+    ours, theirs = (
+        {weight.name: numpy_helper.to_array(weight) for weight in onnx.load(folder / "step.onnx").graph.initializer}
+        for folder in (tmp_path / "again", shipped)
+    )
+    assert ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_what_has_no_networks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is of family features, not ddgan or ddpm"):
+        unpack.checkpoints(ROOT / "assets" / "bundles" / "fashion", tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 

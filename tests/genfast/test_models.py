@@ -83,7 +83,8 @@ def test_options_override_the_defaults_of_the_bundle(model: TokenModel, token_bu
     eleven = genfast.load(str(token_bundle), steps=11)
     assert eleven.steps == 11
     assert np.array_equal(eleven.sample(3), model.sample(3, steps=11))
-    given = dict(temperature=2.0, temperature_end=3.0, guidance=1.5, choice_temperature=4.0, settle=0.5)
+    given = dict(temperature=2.0, temperature_end=3.0, guidance=1.5, growth=3.0, choice_temperature=4.0, settle=0.5)
+    given["seams"] = 1.0
     for name, value in given.items():
         assert not np.array_equal(model.sample(9, **{name: value}), model.sample(9)), name
     assert np.array_equal(model.sample(9, temperature=1.0, temperature_end=0.5), model.sample(9))
@@ -194,6 +195,14 @@ def test_what_is_left_of_a_token_is_evidence_of_it(model: TokenModel) -> None:
     fills = [model.fill(blank, hole, index=index, temperature=1.0, temperature_end=1.0)[0] for index in range(20)]
     assert all(np.array_equal(fill[2:], picture[2:]) for fill in fills)
     assert len({fill[0, 0].tobytes() for fill in fills}) > 3
+
+
+def test_seams_make_neighbours_fit(model: TokenModel) -> None:
+    """Here, by being alike: of two neighbours, the one that was drawn last is as the one before it."""
+    options = dict(steps=20, min_steps=20, settle=0.5, temperature_end=1.0)
+    plain, fitting = (model.sample(9, seams=weight, **options)[:, ::2, ::2, 0].reshape(9, 6) for weight in (0, 10))
+    assert np.array_equal(fitting[:, [2, 4]], fitting[:, [1, 3]])
+    assert (plain[:, [2, 4]] != plain[:, [1, 3]]).mean() > 0.5
 
 
 def test_where_predict_has_no_graph_for_cuda_the_cpu_is_taken(token_bundle: Path) -> None:

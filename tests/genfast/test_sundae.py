@@ -11,7 +11,7 @@ from genfast.noise import Purpose, uniform
 from genfast.sundae import Options, classify, likelihood, sample
 
 N, V = 40, 16
-COMMON: dict[str, Any] = dict(length=N, vocabulary=V, unlabelled=3, seed=5)
+COMMON: dict[str, Any] = dict(shape=(5, N // 5), vocabulary=V, unlabelled=3, seed=5)
 
 
 def labels(batch: int) -> np.ndarray:
@@ -63,7 +63,7 @@ def test_one_token_at_a_time_is_gibbs_sampling() -> None:
         pass_on,
         draw,
         options=options,
-        length=3,
+        shape=(1, 3),
         vocabulary=3,
         labels=np.zeros(size, np.int64),
         unlabelled=1,
@@ -114,8 +114,8 @@ def test_order_random_redraws_a_share_and_all_tokens_in_few_steps(
         assert 0.4 < np.mean(np.diff(seen, axis=0)[1:] == np.diff(seen, axis=0)[:-1]) < 0.6  # a new choice each time
 
 
-@pytest.mark.parametrize("settle", [0.0, 0.25])
-def test_order_confidence_keeps_the_surest_among_random_tokens(settle: float) -> None:
+@pytest.mark.parametrize(("growth", "settle"), [(2.0, 0.0), (2.0, 0.25), (4.0, 0.25)])
+def test_order_confidence_keeps_the_surest_among_random_tokens(growth: float, settle: float) -> None:
     """Token n draws 100 + n with a confidence that grows with n: the network sees the last ones, more at each step.
 
     While it settles, it sees them all.
@@ -131,15 +131,54 @@ def test_order_confidence_keeps_the_surest_among_random_tokens(settle: float) ->
         return np.broadcast_to(np.arange(N) + 100, tokens.shape), np.broadcast_to(confidence, tokens.shape)
 
     steps, seen = 8, []
-    options = Options(steps=steps, min_steps=steps, settle=settle)
+    options = Options(steps=steps, min_steps=steps, growth=growth, settle=settle)
     final = sample(predict, draw, options=options, labels=labels(1), indices=[0], watch=seen.append, **COMMON)
     assert final.tolist() == [[*range(100, 100 + N)]]
     for step, tokens in enumerate(inputs):
-        kept = math.ceil(N * (1 - math.cos(math.pi / 2 * min(1, step / (steps - settle * steps)))))
+        kept = math.ceil(N * min(1, step / (steps - settle * steps)) ** growth - 1e-9)
         assert (tokens >= 100).ravel().tolist() == [False] * (N - kept) + [True] * kept
         assert tokens[tokens < 100].size == 0 or tokens[tokens < 100].max() < V
     assert not np.array_equal(inputs[1][0, :10], inputs[2][0, :10])  # new random tokens each time
     assert len(seen) == steps + 1 and all(np.array_equal(tokens, final) for tokens in seen[1:])
+
+
+def test_while_it_settles_neighbours_change_in_turn() -> None:
+    """Every draw adds one, so that what was redrawn is what changed."""
+    seen: list[np.ndarray] = []
+    sample(
+        pass_on,
+        lambda hidden, tokens, temperature, u: (tokens + 1, u),
+        options=Options(steps=8, settle=0.5),
+        labels=labels(2),
+        indices=[0, 1],
+        watch=seen.append,
+        **COMMON,
+    )
+    colours = np.indices(COMMON["shape"]).sum(0).ravel() % 2
+    for step in range(5, 9):
+        assert np.array_equal(seen[step] - seen[step - 1], [colours == step % 2] * 2)
+
+
+@pytest.mark.parametrize("order", ["random", "confidence"])
+def test_evidence_is_asked_of_what_is_drawn_and_given_to_draw(order: Any) -> None:
+    """Draws are 100 or more: tokens below are noise, but for those that are fixed."""
+    fixed = np.zeros((2, N), bool)
+    fixed[:, ::4] = True
+    shares: list[float] = []
+
+    def evidence(tokens: np.ndarray, known: np.ndarray) -> np.ndarray:
+        assert np.array_equal(known, fixed | (tokens >= 100 if order == "confidence" else False))
+        shares.append(known.mean())
+        return np.full((*tokens.shape, 1), len(shares), np.float32)
+
+    def draw(hidden, tokens, temperature, u, more):
+        assert more.shape == (2, N, 1) and (more == len(shares)).all()
+        return np.full_like(tokens, 100), u
+
+    options = Options(order=order, steps=6, settle=0.5)
+    common = COMMON | {"labels": labels(2), "indices": [0, 1], "fixed": (fixed, np.ones((2, N), np.int64))}
+    sample(pass_on, draw, options=options, evidence=evidence, **common)
+    assert len(shares) == 6 and shares[0] == 0.25 and shares[-1] == (1 if order == "confidence" else 0.25)
 
 
 def test_noise_in_the_choice_of_what_is_kept_fades_out() -> None:
@@ -293,6 +332,7 @@ def test_guidance_mixes_features(scale: float, calls: int) -> None:
         ("all_below", -1),
         ("guidance", -0.1),
         ("guidance", math.inf),
+        ("growth", 0.9),
         ("choice_temperature", -1.0),
         ("settle", 1.0),
         ("order", "raster"),

@@ -17,7 +17,8 @@ import genfast
 from genfast import bundle
 
 PULL = [sys.executable, "-m", "genfast", "pull", "ffhq1024"]  # never shipped
-FILES = ("index.json", "manifest.json", "predict.onnx", "draw.onnx", "decode.onnx", "encode.onnx", "evidence.onnx")
+ROLES = ("predict", "draw", "decode", "encode", "evidence", "borders", "seams")
+FILES = ("index.json", "manifest.json", *(f"{role}.onnx" for role in ROLES))
 
 
 @pytest.fixture
