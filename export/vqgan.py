@@ -114,6 +114,7 @@ class Seams(nn.Module):
     """Tokens (B, N) to what their neighbours, where known (B, N), say of each (B, N, V), in nats times a weight (B,).
 
     That is added to what is `said` of tokens already, (B, N, V) or (B, N, 1).
+
     Pictures go on across the edges of tokens: what both draw there is alike, but where an outline lies just between
     them. So errors have heavy tails, and their likelihood is Student's, as for Evidence.
     """
@@ -137,23 +138,17 @@ class Seams(nn.Module):
         index = tokens + top.shape[1] * self.places
         scale = (top.shape[2] - 2) * SPREAD**2
         errors = 1.0
-        sides = (top, bottom, (1, 0)), (bottom, top, (-1, 0)), (left, right, (0, 1)), (right, left, (0, -1))
-        for own, beside, shift in sides:
+        sides = (top, bottom, 1, 0), (bottom, top, -1, 0), (left, right, 0, 1), (right, left, 0, -1)
+        for own, beside, down_by, right_by in sides:
             drawn, square, one = F.embedding(index, beside.flatten(0, 1)).split([top.shape[2] - 2, 1, 1], dim=2)
             # 1 + |x - y|^2 / scale is the product of (x, |x|^2, 1) with this.
             factor = torch.cat([-2 * drawn, one, square], dim=2) * (known[..., None] / scale)
-            factor = moved(factor.unflatten(1, (self.side, self.side)), *shift)
+            factor = factor.unflatten(1, (self.side, self.side))
+            factor = F.pad(factor, (0, 0, right_by, -right_by, down_by, -down_by))  # zeros where there is no neighbour
             factor = torch.cat([factor[..., :-1], factor[..., -1:] + 1], dim=3)
             errors = errors * (blocks(factor, self.regions) @ own.transpose(1, 2))  # (R * R, M, V)
         logs = unblocks(errors.log(), tokens.shape[0], self.side, self.side).flatten(1, 2)
         return logs * (-DEGREES * weight[:, None, None]) + said
-
-
-def moved(x: Tensor, down: int, right: int) -> Tensor:
-    """A grid (B, H, W, C), moved by a row or a column, with zeros where nothing came."""
-    height, width = x.shape[1:3]
-    padded = F.pad(x, (0, 0, max(right, 0), max(-right, 0), max(down, 0), max(-down, 0)))
-    return padded[:, max(-down, 0) : height + max(-down, 0), max(-right, 0) : width + max(-right, 0)]
 
 
 def vqgan(network: VQGAN, side: int, folder: Path, codes: Rounded | None = None) -> dict[str, dict[str, float]]:

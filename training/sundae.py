@@ -133,7 +133,7 @@ class SundaeTraining:
                 losses.append(CrossEntropy.apply(table, bias, *rows))
                 if unrolled < unroll - 1:
                     ones = torch.ones(len(z), device=z.device)
-                    z, _ = network.draw(hidden, z, ones, random(*z.shape), table)
+                    z, _ = network.draw(hidden, z, ones, random(*z.shape), table=table)
         loss = torch.stack(losses).mean()
         optimizer.zero_grad()
         loss.backward()

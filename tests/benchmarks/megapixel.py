@@ -20,10 +20,11 @@ import torch
 
 import genfast
 from export.unpack import networks
+from export.vqgan import Borders, Seams
 from genfast import bench, sundae
 from genfast.bench import medians
 from genfast.ddgan import to_pixels
-from genfast.models import TokenModel
+from genfast.models import FEW, TokenModel
 from training.nets.hourglass import Hourglass
 from training.nets.vqgan import VQGAN
 
@@ -32,7 +33,7 @@ TURNS = 7
 
 
 def parts(model: TokenModel) -> dict[str, Callable[[], object]]:
-    """The three graphs that draw, on one image each."""
+    """The graphs that draw, on one image each."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(model.tokens.vocabulary, size=(1, model.tokens.height * model.tokens.width))
     predict = partial(model.predict.run, tokens=tokens, label=np.zeros(1, np.int64))
@@ -40,13 +41,24 @@ def parts(model: TokenModel) -> dict[str, Callable[[], object]]:
     temperature = np.full(1, 0.8, np.float32)
     draws = {"temperature": temperature, "uniform": uniform, "evidence": np.zeros((*tokens.shape, 1), np.float32)}
     draw = partial(model.draw.run, **predict(), tokens=tokens, **draws)
-    return {"predict": predict, "draw": draw, "decode": partial(model.decode.run, tokens=tokens)}
+    known, weight = np.ones(tokens.shape, bool), np.full(1, 0.5, np.float32)
+    seams = model.seams().bind()
+    given = {"tokens": tokens, "known": known, "weight": weight, "said": draws["evidence"], **model.borders()}
+    decode = partial(model.decode.run, tokens=tokens)
+    return {"predict": predict, "draw": draw, "seams": partial(seams, **given), "decode": decode}
 
 
 def eager(
     model: TokenModel, network: Hourglass, codec: VQGAN
 ) -> Callable[[int, torch.memory_format], tuple[np.ndarray, ...]]:
     """Draws image 0 in so many steps in PyTorch, by the networks of `model`: its tokens, and its pixels."""
+    borders, seams = Borders(codec)(), Seams(codec.config.regions, model.tokens.height)
+    weight = torch.full((1,), model.options.seams)
+
+    def evidence(*arrays: np.ndarray) -> np.ndarray:
+        tokens, known = map(torch.from_numpy, arrays)
+        nothing = torch.zeros(*tokens.shape, 1)
+        return (seams(tokens, known, weight, nothing, *borders) if known.float().mean() >= FEW else nothing).numpy()
 
     def predict(*arrays: np.ndarray) -> np.ndarray:
         return network.predict(*map(torch.from_numpy, arrays)).numpy()
@@ -66,6 +78,7 @@ def eager(
             unlabelled=len(model.bundle.manifest.classes),
             seed=0,
             indices=[0],
+            evidence=evidence,
         )
         grid = torch.from_numpy(tokens).view(1, model.tokens.height, model.tokens.width)
         return tokens, to_pixels(codec.to(memory_format=layout).decode(grid).numpy())

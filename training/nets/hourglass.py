@@ -191,20 +191,28 @@ class Hourglass(nn.Module):
 
     @torch.no_grad()
     def draw(
-        self, hidden: Tensor, tokens: Tensor, temperature: Tensor, uniform: Tensor, table: Tensor | None = None
+        self,
+        hidden: Tensor,
+        tokens: Tensor,
+        temperature: Tensor,
+        uniform: Tensor,
+        evidence: Tensor | None = None,
+        table: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Draw each token at temperatures (B,), by inverse CDF from uniform numbers (B, N) in [0, 1).
 
-        Returns tokens (B, N) and the probability (B, N) that each had at temperature 1. `table` is what `table` gave.
+        Returns tokens (B, N) and the probability (B, N) that each had at temperature 1. `evidence` (B, N, V) is added
+        to the logits, and `table` is what `table` gave.
         """
         table = self.table() if table is None else table
         side = self.config.tokens
         temperatures = temperature[:, None].expand_as(tokens)
-        rows = (self.by_region(x) for x in (hidden.float(), tokens, temperatures, uniform))
+        evidence = hidden.new_zeros(*tokens.shape, 1) if evidence is None else evidence
+        rows = (self.by_region(x) for x in (hidden.float(), tokens, temperatures, uniform, evidence))
         drawn, chances = [], []
         for keys, bias, *parts in zip(table, self.bias, *rows, strict=True):
-            for h, token, t, u in zip(*(part.split(ROWS) for part in parts), strict=True):
-                logits = score(h, keys, bias, token)
+            for h, token, t, u, said in zip(*(part.split(ROWS) for part in parts), strict=True):
+                logits = score(h, keys, bias, token).add_(said)
                 p = logits.softmax(1)
                 chosen = pick(p if (t == 1).all() else logits.div_(t[:, None]).softmax(1), u)
                 drawn.append(chosen)

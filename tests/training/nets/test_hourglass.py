@@ -120,12 +120,15 @@ def test_rotation_tells_by_how_much_positions_differ() -> None:
     assert abs(products[2, 3, 4, 1] - products[2, 3, 1, 4]) > 1e-3
 
 
-def test_draws_invert_the_distribution() -> None:
+@pytest.mark.parametrize("informed", [False, True])
+def test_draws_invert_the_distribution(informed: bool) -> None:
     network, (tokens, labels) = speaking(), inputs()
     hidden = network.predict(tokens, labels)
     uniform, temperature = torch.rand(3, 64), torch.tensor([1.0, 0.5, 2.0])
-    drawn, chances = network.draw(hidden, tokens, temperature, uniform)
     logits = network.logits(hidden, tokens).double()
+    evidence = torch.randn(logits.shape) if informed else None
+    drawn, chances = network.draw(hidden, tokens, temperature, uniform, evidence)
+    logits = logits + (0 if evidence is None else evidence)
     cdf = (logits / temperature[:, None, None]).softmax(2).cumsum(2)
     assert torch.equal(drawn, (cdf <= uniform[..., None]).sum(2))
     expected = logits.softmax(2).gather(2, drawn[..., None])[..., 0]
