@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from export.graph import export, parity
 from export.int8 import FLOAT32, INT8, quantise, round_linear, store_int8
+from genfast import products
 from genfast.session import Session
 
 
@@ -50,6 +51,17 @@ def test_in_float32_rounded_weights_stay_what_they_are(network: nn.Sequential, t
     assert max(parity(network, path, make_inputs).values()) < 1e-5
 
 
+def sums_are_cut_off() -> bool:
+    """Whether this CPU, having no VNNI, adds up products in int8 by twos in 16 bits, which large ones overflow."""
+    x, w = np.full((8, 64), 255, np.uint8), np.full((64, 8), 127, np.int8)
+    return bool(
+        (Session(Path(products.__file__).with_name("int8.onnx"), "cpu").run(x=x, w=w)["y"] < 255 * 127 * 64).any()
+    )
+
+
+@pytest.mark.skipif(
+    sums_are_cut_off(), reason="of random weights, which are larger than trained ones, int8 is wrong here"
+)
 def test_in_int8_rows_are_rounded_by_their_own_range(network: nn.Sequential, tmp_path: Path) -> None:
     """Rows a million times as large as others change nothing of them, which one range for all would flush to zero."""
     session = Session(store(network, INT8, tmp_path), "cpu")

@@ -132,8 +132,8 @@ def test_guesses_are_learnt_from(
         seen.append((z, labels))
         return predict(z, labels)
 
-    def watched_draw(*arguments: Tensor) -> tuple[Tensor, Tensor]:
-        drawn.append(draw(*arguments))
+    def watched_draw(*arguments: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        drawn.append(draw(*arguments, table=table))
         return drawn[-1]
 
     monkeypatch.setattr(training.network, "predict", watched_predict)
