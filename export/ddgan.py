@@ -46,29 +46,27 @@ class StridedStep(nn.Module):
 def reverse_step(network: nn.Module, recipe: DDGANRecipe | DDPMRecipe) -> tuple[nn.Module, MakeInputs]:
     """What a recipe's network is exported as, and random inputs for it, by batch size.
 
-    A DDPM's graph takes the level `s` that a step leads to, and has no z. Its levels are those of the paper's VP
-    schedule, and every T of them that are evenly spaced are that of T steps.
+    A DDPM's graph takes the level `s` that a step leads to, and has no z.
+    """
+    alpha_bar, adversarial = levels(recipe), isinstance(recipe, DDGANRecipe)
+
+    def make_inputs(batch: int) -> dict[str, Tensor]:
+        x_t, noise = noises(recipe.unet, batch)
+        t = torch.randint(1, len(alpha_bar), (batch,))
+        more = {"z": torch.randn(batch, recipe.unet.latent)} if adversarial else {"s": (torch.rand(batch) * t).long()}
+        return {"x_t": x_t, "t": t, **more, "noise": noise}
+
+    module = ReverseStep(network, recipe.schedule.build()) if adversarial else StridedStep(network, alpha_bar)
+    return module, make_inputs
+
+
+def levels(recipe: DDGANRecipe | DDPMRecipe) -> list[float]:
+    """alpha_bar of a bundle's levels.
+
+    Those of a DDPM are of the paper's VP schedule: every T of them that are evenly spaced are that of T steps.
     """
     if isinstance(recipe, DDGANRecipe):
-        schedule = recipe.schedule.build()
-
-        def make_inputs(batch: int) -> dict[str, Tensor]:
-            x_t, noise = noises(recipe.unet, batch)
-            t = torch.randint(1, schedule.steps + 1, (batch,))
-            return {"x_t": x_t, "t": t, "z": torch.randn(batch, recipe.unet.latent), "noise": noise}
-
-        return ReverseStep(network, schedule), make_inputs
-
-    def make_strides(batch: int) -> dict[str, Tensor]:
-        x_t, noise = noises(recipe.unet, batch)
-        t = torch.randint(1, LEVELS + 1, (batch,))
-        return {"x_t": x_t, "t": t, "s": (torch.rand(batch) * t).long(), "noise": noise}
-
-    return StridedStep(network, levels(recipe)), make_strides
-
-
-def levels(recipe: DDPMRecipe) -> list[float]:
-    """alpha_bar of a DDPM's levels."""
+        return recipe.schedule.build().alpha_bar.tolist()
     return vp_alpha_bar(LEVELS, recipe.schedule.beta_min, recipe.schedule.beta_max)
 
 
@@ -83,12 +81,10 @@ def ddgan(checkpoint: Path, out: Path, samples: int = 10_000, notes: str = "", h
         ValueError: the graph does not compute what the network computes.
     """
     recipe, provenance = trained(checkpoint, "ddgan")
-    alpha_bar = recipe.schedule.build().alpha_bar.tolist()
     fields = {
         "name": recipe.name,
         "family": "ddgan",
         "summary": f"Fashion-MNIST garments, {recipe.unet.size}x{recipe.unet.size}, in {recipe.schedule.steps} steps",
-        "schedule": {"alpha_bar": alpha_bar},
         "latent": recipe.unet.latent,
     }
     notes = f"Loss: {recipe.loss}. The weights are the exponential moving average. {notes}".strip()
@@ -105,7 +101,6 @@ def ddpm(checkpoint: Path, out: Path, notes: str = "", half: bool = False) -> No
         "name": recipe.name,
         "family": "ddpm",
         "summary": f"Fashion-MNIST garments, {recipe.unet.size}x{recipe.unet.size}, in 1 to {LEVELS} steps",
-        "schedule": {"alpha_bar": levels(recipe)},
     }
     notes = f"Not retrained for a number of steps: fewer than {LEVELS} are strides. {notes}".strip()
     _write(checkpoint, out, recipe, half, 0, fields, {**provenance, "notes": notes})
@@ -143,6 +138,7 @@ def _write(
             store_half(path)
         fields |= {
             "licence": "Apache-2.0",
+            "schedule": {"alpha_bar": levels(recipe)},
             "image": {"height": unet.size, "width": unet.size, "channels": unet.channels},
             "graphs": {"step": [{"path": path.name, "precision": "fp32", "providers": ["cpu", "cuda"]}]},
             "parity": {"tolerance": TOLERANCE, "max_abs_difference": parity(module, path, make_inputs)},

@@ -112,9 +112,10 @@ def unet(loaded: Bundle) -> tuple[UNet, DDGANRecipe | DDPMRecipe]:
         UsageError: it is of another family, or its recipe is none of this project.
         ValueError: the network does not compute what its graph computes.
     """
-    recipe = _recipe(loaded.manifest.provenance.recipe)
-    if not isinstance(recipe, DDGANRecipe | DDPMRecipe):
+    if loaded.manifest.family not in ("ddgan", "ddpm"):
         raise UsageError(f"{loaded.directory} is of family {loaded.manifest.family}, not ddgan or ddpm")
+    recipe = _recipe(loaded.manifest.provenance.recipe)
+    assert isinstance(recipe, DDGANRecipe | DDPMRecipe)
     graph, network = loaded.graph("step", "cpu"), UNet(recipe.unet)
     constants = _constants(graph)
     # Scale and shift of the one norm whose parameters lost their names.

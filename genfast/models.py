@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -324,14 +325,14 @@ class TokenModel(Model):
         """Evidence for one batch: what a picture has `said` of its tokens [B, N, V], and what neighbours say."""
         if not options.seams:
             return None if said is None else lambda tokens, known: said
-        run, borders = self.seams().bind(), self.borders()
+        bound = cache(lambda: partial(self.seams().bind(), **self.borders()))  # once they are asked
 
         def evidence(tokens: sundae.Tokens, known: npt.NDArray[np.bool_]) -> npt.ArrayLike:
             before = _nothing(tokens) if said is None else said
             if known.mean() < FEW:
                 return before
             weight = np.full(len(tokens), options.seams, np.float32)
-            return run(tokens=tokens, known=known, weight=weight, said=before, **borders)["evidence"]
+            return bound()(tokens=tokens, known=known, weight=weight, said=before)["evidence"]
 
         return evidence
 

@@ -54,9 +54,8 @@ def test_in_float32_rounded_weights_stay_what_they_are(network: nn.Sequential, t
 def sums_are_cut_off() -> bool:
     """Whether this CPU, having no VNNI, adds up products in int8 by twos in 16 bits, which large ones overflow."""
     x, w = np.full((8, 64), 255, np.uint8), np.full((64, 8), 127, np.int8)
-    return bool(
-        (Session(Path(products.__file__).with_name("int8.onnx"), "cpu").run(x=x, w=w)["y"] < 255 * 127 * 64).any()
-    )
+    session = Session(Path(products.__file__).with_name("int8.onnx"), "cpu")
+    return bool((session.run(x=x, w=w)["y"] < 255 * 127 * 64).any())
 
 
 @pytest.mark.skipif(

@@ -1,5 +1,6 @@
 """export/sundae.py: a small VQ-GAN and its prior, exported on the real command line, and drawn with as users do."""
 
+import copy
 import re
 import resource
 import subprocess
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 import genfast
+from export.graph import Rounded
 from export.sundae import DIVERGENCE, fits, freeze, sundae
 from genfast import bundle
 from genfast.errors import UsageError
@@ -47,9 +49,8 @@ def test_weights_lie_in_one_place_the_codebook_once(exported: Path) -> None:
         for weight in onnx.load(path, load_external_data=False).graph.initializer:
             if weight.dims[:] in ([4, CODES, 64], [4 * CODES, 64]):
                 places.setdefault(path.stem, set()).add(tuple(entry.value for entry in weight.external_data))
-    assert {"encode", "decode", "evidence", "borders", "predict"} <= set(places) and len(
-        set.union(*places.values())
-    ) == 1
+    assert {"encode", "decode", "evidence", "borders", "predict"} <= set(places)
+    assert len(set.union(*places.values())) == 1
     assert {file.suffix for file in exported.iterdir()} == {".onnx", ".bin", ".json"}
 
 
@@ -78,9 +79,11 @@ def test_users_draw_pictures_of_the_tokens(exported: Path, networks: tuple[Hourg
     z = Session(bundle.load(exported).graph("encode"), "cpu").run(image=drawn)["tokens"]
     with torch.inference_mode():
         image = networks[1].decode(torch.from_numpy(z).unflatten(1, (SIDE, SIDE)))
-        again = networks[1].encode(torch.from_numpy(drawn).permute(0, 3, 1, 2) / 127.5 - 1)
+        stored = copy.deepcopy(networks[1]).half().float()
+        stored.codebook.copy_(torch.from_numpy(Rounded.of(networks[1].codebook.numpy()).values))
+        again = stored.encode(torch.from_numpy(drawn).permute(0, 3, 1, 2) / 127.5 - 1)
     assert image.shape == (3, 3, 32 * SIDE, 32 * SIDE)
-    assert (again.flatten(1).numpy() != z).mean() < 0.1  # its codes have eight bits: near ties
+    assert (again.flatten(1).numpy() != z).mean() < 0.03
 
 
 def test_freezing_changes_little(networks: tuple[Hourglass, VQGAN]) -> None:

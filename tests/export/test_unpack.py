@@ -97,6 +97,11 @@ def test_a_diffusion_model_can_be_exported_again(name: str, tmp_path: Path) -> N
     assert ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_what_is_no_bundle_of_tokens_has_no_prior(tiny_bundle: Path) -> None:
+    with pytest.raises(UsageError, match="is of family ddgan, not vq-sundae"):
+        unpack.networks(bundle.load(tiny_bundle))
+
+
 def test_what_has_no_networks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is of family features, not ddgan or ddpm"):
         unpack.checkpoints(ROOT / "assets" / "bundles" / "fashion", tmp_path / "runs")

@@ -24,6 +24,13 @@ def small(regions: int = 2) -> VQGAN:
     return network.half().float()
 
 
+def patches(network: VQGAN, row: int, column: int) -> np.ndarray:
+    """What the linear path draws for each code at a place of the grid: float64 (V, 3, 32, 32)."""
+    regions = network.config.regions
+    region = (row * regions // SIDE) * regions + column * regions // SIDE
+    return network.decoder.linear(network.codebook[region][:, :, None, None]).double().numpy()
+
+
 @pytest.mark.parametrize("regions", [1, 2])
 @torch.inference_mode()
 def test_there_and_back(regions: int, tmp_path: Path) -> None:
@@ -62,9 +69,8 @@ def test_evidence_is_the_likelihood_of_what_is_known(regions: int, tmp_path: Pat
     for place in (0, SIDE, SIDE + 2, 2 * SIDE + 1):
         row, column = divmod(place, SIDE)
         patch = np.s_[0, 32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
-        region = (row * regions // SIDE) * regions + column * regions // SIDE
-        drawn = network.decoder.linear(network.codebook[region][:, :, None, None]).double().numpy()  # (V, 3, 32, 32)
-        error = (drawn - (image[patch] / 127.5 - 1).transpose(2, 0, 1)).reshape(-1, 3, cells, CELL, cells, CELL)
+        seen = (image[patch] / 127.5 - 1).transpose(2, 0, 1)
+        error = (patches(network, row, column) - seen).reshape(-1, 3, cells, CELL, cells, CELL)
         whole = known[patch].reshape(cells, CELL, cells, CELL).all((1, 3))
         squares, n = (error.mean((3, 5)) ** 2 * whole).sum((1, 2, 3)), 3 * whole.sum()
         wanted = -(1 + n / (2 * ALIKE)) * np.log(1 + squares / (n * SPREAD**2 + 2 * TINY))
@@ -86,10 +92,6 @@ def test_seams_are_the_likelihood_of_neighbours(regions: int, tmp_path: Path) ->
     borders = Session(tmp_path / "borders.onnx", "cpu").run()
     got = Session(tmp_path / "seams.onnx", "cpu").run(**given, **borders)["evidence"]
 
-    def patches(row: int, column: int) -> np.ndarray:  # (V, 3, 32, 32)
-        region = (row * regions // SIDE) * regions + column * regions // SIDE
-        return network.decoder.linear(network.codebook[region][:, :, None, None]).double().numpy()
-
     def cells(border: np.ndarray) -> np.ndarray:
         return border.reshape(*border.shape[:-1], -1, CELL).mean(-1)
 
@@ -105,8 +107,8 @@ def test_seams_are_the_likelihood_of_neighbours(regions: int, tmp_path: Path) ->
             place = row + down, column + across
             if min(place) < 0 or max(place) == SIDE or not known[image][place]:
                 continue
-            beside = cells(patches(*place)[tokens[image][place]][other])
-            squares = ((cells(patches(row, column)[own]) - beside) ** 2).mean((1, 2))
+            beside = cells(patches(network, *place)[tokens[image][place]][other])
+            squares = ((cells(patches(network, row, column)[own]) - beside) ** 2).mean((1, 2))
             wanted -= DEGREES * weight[image] * np.log(1 + squares / SPREAD**2)
         np.testing.assert_allclose(got[image, row * SIDE + column], wanted, rtol=1e-3, atol=1e-4)
 

@@ -207,12 +207,12 @@ class Hourglass(nn.Module):
         table = self.table() if table is None else table
         side = self.config.tokens
         temperatures = temperature[:, None].expand_as(tokens)
-        evidence = hidden.new_zeros(*tokens.shape, 1) if evidence is None else evidence
-        rows = (self.by_region(x) for x in (hidden.float(), tokens, temperatures, uniform, evidence))
+        beside = () if evidence is None else (evidence,)
+        rows = (self.by_region(x) for x in (hidden.float(), tokens, temperatures, uniform, *beside))
         drawn, chances = [], []
         for keys, bias, *parts in zip(table, self.bias, *rows, strict=True):
-            for h, token, t, u, said in zip(*(part.split(ROWS) for part in parts), strict=True):
-                logits = score(h, keys, bias, token).add_(said)
+            for h, token, t, u, *said in zip(*(part.split(ROWS) for part in parts), strict=True):
+                logits = sum(said, score(h, keys, bias, token))
                 p = logits.softmax(1)
                 chosen = pick(p if (t == 1).all() else logits.div_(t[:, None]).softmax(1), u)
                 drawn.append(chosen)
