@@ -15,7 +15,7 @@ from export.folder import new
 from export.graph import TOLERANCE, Arrays, Rounded, export, parity, share_weights, store_half
 from export.int8 import FLOAT32, INT8, quantise, round_linear, store_int8
 from export.provenance import report, trained
-from export.vqgan import ROLES
+from export.vqgan import ROLES, relative
 from export.vqgan import vqgan as export_vqgan
 from genfast import bundle
 from genfast import sundae as sampler
@@ -41,19 +41,43 @@ PARITY = {
     "evidence": "largest difference from PyTorch, as a share of the largest value, batches of 1, 2, 7",
     "borders": "largest difference from PyTorch, as a share of the largest value",
     "seams": "largest difference from PyTorch, as a share of the largest value, batches of 1, 2, 7",
+    "recognise": "largest difference from PyTorch, as a share of the largest value, batches of 1, 2, 7",
+    "themes": "largest difference from PyTorch, as a share of the largest value",
     "draw": "largest difference of a probability from PyTorch, batches of 1, 2, 7",
 }
 
 
 class Predict(nn.Module):
-    """Tokens (B, N) and labels (B,) to what their logits are made of (B, N, W + 1)."""
+    """Tokens (B, N), labels (B,) and themes (B, K) to what their logits are made of (B, N, W + 1)."""
 
     def __init__(self, network: Hourglass) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, tokens: Tensor, label: Tensor) -> Tensor:
-        return self.network.predict(tokens, label)
+    def forward(self, tokens: Tensor, label: Tensor, theme: Tensor) -> Tensor:
+        return self.network.predict(tokens, label, theme)
+
+
+class Recognise(nn.Module):
+    """Tokens (B, N), known (B, N) in part, to the theme (B, K) of all, and logits of the label (B, classes + 1)."""
+
+    def __init__(self, network: Hourglass) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.recognise(tokens, known)
+
+
+class Themes(nn.Module):
+    """The themes to draw with, by class (L, M, K)."""
+
+    def __init__(self, network: Hourglass) -> None:
+        super().__init__()
+        self.register_buffer("kept", network.themes)
+
+    def forward(self) -> Tensor:
+        return self.kept + 0  # an output has to be computed
 
 
 class Frozen(Hourglass):
@@ -94,9 +118,11 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
         frozen = freeze(network, codec)
         differences = export_vqgan(codec, side, folder, codes)
         differences["draw"] = export_draw(frozen, folder)
+        differences |= export_themes(frozen, codes, folder)
         predicted = export_predict(frozen, codes, folder)
         graphs, figures = choose(network, frozen, folder)
-        share_weights([*(folder / f"{role}.onnx" for role in ROLES), *sorted(folder.glob("[dp]r*.onnx"))])
+        constant = *ROLES, "recognise", "themes"
+        share_weights([*(folder / f"{role}.onnx" for role in constant), *sorted(folder.glob("[dp]r*.onnx"))])
         manifest = bundle.write(
             folder,
             name=recipe.name.removesuffix("-prior"),
@@ -106,7 +132,7 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
             image={"height": size, "width": size, "channels": 3},
             tokens={"height": side, "width": side, "vocabulary": vocabulary},
             classes=classes,
-            graphs={role: [graph(f"{role}.onnx", "cpu", "cuda")] for role in ROLES} | graphs,
+            graphs={role: [graph(f"{role}.onnx", "cpu", "cuda")] for role in constant} | graphs,
             sampling={"batch": 1, "options": asdict(SAMPLING), "filling": asdict(FILLING)},
             parity={"tolerance": TOLERANCE, "max_abs_difference": predicted},
             figures=[
@@ -144,7 +170,10 @@ def freeze(network: Hourglass, codec: VQGAN) -> Frozen:
     levels, scale = quantise(network.table().transpose(1, 2).numpy())
     frozen = Frozen(network, torch.from_numpy((levels * scale).swapaxes(1, 2))).eval()
     frozen.codes.copy_(codec.codebook)
-    frozen.token[0].weight /= codec.codebook.square().mean().sqrt()
+    for layer in (frozen.token[0], frozen.recognition.each[0]):
+        layer.weight /= codec.codebook.square().mean().sqrt()
+    frozen.recognition.half().float()
+    frozen.themes.copy_(frozen.themes.half())
     # Not the layers that read codes: principal components differ so much in size that int8 would lose most of them.
     round_linear(frozen.before, frozen.down, frozen.within, frozen.up, frozen.after, frozen.out)
     return frozen
@@ -158,6 +187,21 @@ def export_predict(network: Hourglass, codes: Rounded, folder: Path) -> dict[str
     store_int8(path, folder / "predict-int8.onnx", INT8)
     store_int8(path, path, FLOAT32)
     return parity(module, path, lambda batch: tokens(network, batch))
+
+
+def export_themes(network: Hourglass, codes: Rounded, folder: Path) -> dict[str, dict[str, float]]:
+    """Write recognise.onnx and themes.onnx; returns the parity of each, by batch size."""
+    recognise, themes = Recognise(network), Themes(network)
+    export(recognise, partly(network, 2), folder / "recognise.onnx", ["theme", "label"])
+    export(themes, {}, folder / "themes.onnx", ["themes"])
+    for role in ("recognise", "themes"):
+        store_half(folder / f"{role}.onnx", codes)
+    return {
+        "recognise": parity(
+            recognise, folder / "recognise.onnx", lambda batch: partly(network, batch), compare=relative
+        ),
+        "themes": parity(themes, folder / "themes.onnx", lambda _: {}, compare=relative),
+    }
 
 
 def export_draw(network: Hourglass, folder: Path) -> dict[str, float]:
@@ -214,10 +258,10 @@ def choose(
             seconds[role][precision].append(time.perf_counter() - began)
         return outputs["int8"]
 
-    def predict(z: np.ndarray, label: np.ndarray) -> np.ndarray:
-        hidden = run("predict", tokens=z, label=label)["hidden"]
+    def predict(z: np.ndarray, label: np.ndarray, theme: np.ndarray) -> np.ndarray:
+        hidden = run("predict", tokens=z, label=label, theme=theme)["hidden"]
         given = torch.from_numpy(z)
-        exact = network(given, torch.from_numpy(label)).log_softmax(2)
+        exact = network(given, torch.from_numpy(label), torch.from_numpy(theme)).log_softmax(2)
         rounded = frozen.logits(torch.from_numpy(hidden), given).log_softmax(2)
         costs["predict"].append(float((exact.exp() * (exact - rounded)).sum(2).mean()))
         return hidden
@@ -240,7 +284,8 @@ def choose(
         options=SAMPLING,
         shape=(config.tokens, config.tokens),
         vocabulary=config.vocabulary,
-        labels=np.arange(1) % max(config.classes, 1),
+        labels=np.zeros(1, np.int64),
+        themes=network.themes[:1, 0].numpy(),
         unlabelled=config.classes,
         seed=0,
         indices=[0],
@@ -263,10 +308,16 @@ def choose(
 
 
 def tokens(network: Hourglass, batch: int) -> dict[str, Tensor]:
-    """Random tokens and labels."""
+    """Random tokens, labels and themes."""
     config = network.config
-    label = torch.randint(config.classes + 1, (batch,))
-    return {"tokens": torch.randint(config.vocabulary, (batch, config.tokens**2)), "label": label}
+    label, theme = torch.randint(config.classes + 1, (batch,)), 2 * torch.rand(batch, config.theme) - 1
+    return {"tokens": torch.randint(config.vocabulary, (batch, config.tokens**2)), "label": label, "theme": theme}
+
+
+def partly(network: Hourglass, batch: int) -> dict[str, Tensor]:
+    """Random tokens, most of them known."""
+    z = tokens(network, batch)["tokens"]
+    return {"tokens": z, "known": torch.rand(z.shape) < 0.8}
 
 
 def graph(path: str, *providers: str) -> dict[str, object]:

@@ -1,11 +1,13 @@
 """A bundle as PyTorch networks again: to time them, or to train them further where no checkpoint is left.
 
-They are as rounded as the bundle holds them. Of the perceptron that makes keys of codes a bundle of tokens holds the
-keys alone; `checkpoints` learns it anew.
+They are as rounded as the bundle holds them. Of the perceptrons that make keys of codes a bundle of tokens holds the
+keys alone; `checkpoints` learns them anew.
 """
 
 import dataclasses
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,8 @@ from torch import Tensor, nn
 from export.ddgan import reverse_step
 from export.folder import new
 from export.graph import parity
-from export.sundae import Frozen, Predict, tokens
+from export.sundae import Frozen, Predict, Recognise, partly, tokens
+from export.vqgan import relative
 from genfast import bundle
 from genfast.bundle import Bundle
 from genfast.errors import UsageError
@@ -50,20 +53,29 @@ def networks(loaded: Bundle) -> tuple[Frozen, VQGAN, SundaeRecipe, VQGANRecipe]:
     assert isinstance(recipe, SundaeRecipe) and recipe.vqgan
     of_vqgan = _recipe(recipe.vqgan.name)
     assert isinstance(of_vqgan, VQGANRecipe)
-    predict, draw, decode, encode = (loaded.graph(role, "cuda") for role in ("predict", "draw", "decode", "encode"))
+    roles = "predict", "draw", "decode", "encode", "recognise", "themes"
+    predict, draw, decode, encode, recognise, themes = (loaded.graph(role, "cuda") for role in roles)
 
     codec = VQGAN(of_vqgan.vqgan)
     codec.load_state_dict(_pick(_constants(decode) | _constants(encode), codec), strict=True)
     keys = _constants(draw)
     network = Hourglass(recipe.hourglass)
-    state = network.state_dict() | _pick(constants := _constants(predict), network)
-    state |= {f"{name}.weight": weight for name, weight in _products(predict, constants, network).items()}
-    (state["place"],) = (x for x in constants.values() if x.shape == network.place.shape)
+    state = network.state_dict()
+    calls = {
+        predict: partial(network.predict, *tokens(network, 1).values()),
+        recognise: partial(network.recognise, *partly(network, 1).values()),
+    }
+    for path, call in calls.items():
+        state |= _pick(constants := _constants(path), network) | _products(path, constants, network, call)
+    (state["place"],) = (x for x in _constants(predict).values() if x.shape == network.place.shape)
+    (state["themes"],) = _constants(themes).values()
     table = keys["keys"].transpose(1, 2).contiguous()  # (R * R, V, W)
-    state |= {"codes": codec.codebook, "bias": keys["biases"][:, 0], "context": table[..., recipe.hourglass.features :]}
+    context = table[..., recipe.hourglass.features + recipe.hourglass.theme :]
+    state |= {"codes": codec.codebook, "bias": keys["biases"][:, 0], "context": context}
     network.load_state_dict(state, strict=True)
     frozen = Frozen(network, table).eval()
     parity(Predict(frozen), predict, lambda batch: tokens(frozen, batch))
+    parity(Recognise(frozen), recognise, lambda batch: partly(frozen, batch), compare=relative)
     return frozen, codec.eval(), recipe, of_vqgan
 
 
@@ -89,20 +101,22 @@ def _pick(constants: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]
     return {name: constants[f"network.{name}"] for name in names if f"network.{name}" in constants}
 
 
-def _products(path: Path, constants: dict[str, Tensor], network: Hourglass) -> dict[str, Tensor]:
-    """The weights of linear layers by name. Export transposed them and took their names, but not their order."""
+def _products(
+    path: Path, constants: dict[str, Tensor], network: Hourglass, call: Callable[[], object]
+) -> dict[str, Tensor]:
+    """The weights of linear layers that are called. Export transposed most; it took their names, not their order."""
     called: list[str] = []
     hooks = [
         layer.register_forward_hook(lambda *_, name=name: called.append(name))
         for name, layer in network.named_modules()
-        if isinstance(layer, nn.Linear)
+        if isinstance(layer, nn.Linear) and f"network.{name}.weight" not in constants
     ]
-    network.predict(*tokens(network, 1).values())
+    call()
     for hook in hooks:
         hook.remove()
     nodes = onnx.load(path, load_external_data=False).graph.node
     found = [node.input[1] for node in nodes if node.op_type in ("MatMul", "product") and node.input[1] in constants]
-    return {name: constants[weight].T.contiguous() for name, weight in zip(called, found, strict=True)}
+    return {f"{name}.weight": constants[weight].T.contiguous() for name, weight in zip(called, found, strict=True)}
 
 
 def unet(loaded: Bundle) -> tuple[UNet, DDGANRecipe | DDPMRecipe]:
@@ -156,7 +170,8 @@ def checkpoints(directory: Path, runs: Path) -> None:
     prior.load_state_dict(network.state_dict())
     prior.set_codes(codec.codebook)
     with torch.no_grad():
-        prior.token[0].weight *= codec.codebook.square().mean().sqrt()  # what `export.sundae.freeze` took away
+        for layer in (prior.token[0], prior.recognition.each[0]):
+            layer.weight *= codec.codebook.square().mean().sqrt()  # what `export.sundae.freeze` took away
     rest = learn_keys(prior, network.keys)
     _write(loaded, runs, of_vqgan, codec, 0)
     _write(loaded, runs, recipe, prior, 0)
@@ -164,21 +179,21 @@ def checkpoints(directory: Path, runs: Path) -> None:
 
 
 def learn_keys(network: Hourglass, table: Tensor) -> float:
-    """Fit the perceptron to the keys (R * R, V, W), those of frequent tokens first; returns the variance left over."""
-    codes, keys = network.codes.flatten(0, 1), table[..., : network.config.features].flatten(0, 1)
+    """Fit the perceptrons to the keys (R * R, V, W), those of frequent tokens first; returns the variance left over."""
+    codes, keys = network.codes.flatten(0, 1), table[..., : -network.context.shape[2] or None].flatten(0, 1)
     weights = network.bias.detach().flatten().exp().clamp(min=1e-7).sqrt()[:, None]
     weights /= weights.mean()
     rng = torch.Generator().manual_seed(0)
-    optimizer = torch.optim.Adam(network.key.parameters(), lr=RATE)
+    optimizer = torch.optim.Adam([*network.key.parameters(), *network.tint.parameters()], lr=RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, ROUNDS, pct_start=0.02, cycle_momentum=False)
     with every_core():
         for _ in range(ROUNDS):
             rows = torch.randint(len(codes), (ROWS,), generator=rng)
-            loss = (weights[rows] * (network.key(codes[rows]) - keys[rows]).square()).mean()
+            loss = (weights[rows] * (network.keys_of(codes[rows]) - keys[rows]).square()).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
         with torch.no_grad():
-            errors, spread = (network.key(codes) - keys).square(), (keys - keys.mean(0)).square()
+            errors, spread = (network.keys_of(codes) - keys).square(), (keys - keys.mean(0)).square()
             return float((weights * errors).mean() / (weights * spread).mean())

@@ -74,10 +74,13 @@ def load(
             options, filling = replace(options, steps=steps), replace(filling, steps=steps)
         predict = session("predict")
         draw, decode = session("draw", predict.device), session("decode", predict.device)
-        encode, evidence = (cache(partial(session, role, predict.device, once=True)) for role in ("encode", "evidence"))
+        encode, evidence, recognise = (
+            cache(partial(session, role, predict.device, once=True)) for role in ("encode", "evidence", "recognise")
+        )
+        themes = cache(lambda: session("themes", "cpu", once=True).run()["themes"])
         borders = cache(lambda: session("borders", predict.device, once=True).bind()())
         seams = cache(partial(session, "seams", predict.device))
         parts = manifest.image, manifest.tokens, options, filling, predict, draw, decode
-        later = encode, evidence, borders, seams
+        later = themes, encode, evidence, recognise, borders, seams
         return TokenModel(loaded, known, options.steps, *parts, *later, helpers=helpers)
     raise UsageError(f"{name} is of family {manifest.family} and draws nothing")

@@ -172,7 +172,7 @@ class Manifest(_Part):
         roles: dict[str, tuple[str, ...]] = {
             "ddgan": ("step",),
             "ddpm": ("step",),
-            "vq-sundae": ("predict", "draw", "decode", "encode", "evidence", "borders", "seams"),
+            "vq-sundae": ("predict", "draw", "themes", "decode", "encode", "evidence", "recognise", "borders", "seams"),
             "features": ("embed",),
         }
         for role in roles[self.family]:

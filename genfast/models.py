@@ -219,8 +219,10 @@ class TokenModel(Model):
     predict: Session
     draw: Session
     decode: Session
+    themes: Callable[[], sundae.Floats]  # what its graph gives: themes [L, M, K] to draw with, by class
     encode: Callable[[], Session]  # loaded when first called, since drawing does without; likewise:
     evidence: Callable[[], Session]
+    recognise: Callable[[], Session]
     borders: Callable[[], Mapping[str, npt.ArrayLike]]  # what its graph gives, which `seams` takes
     seams: Callable[[], Session]
 
@@ -256,14 +258,16 @@ class TokenModel(Model):
             return np.concatenate([self._draw([index], seed, 1, options, watch) for index in indices])
         classes = self.bundle.manifest.classes
         chosen = self._options({name: value for name, value in options.items() if name != "label"})
-        labels = [classes.index(name) for i in indices if (name := self.label(i, **options))]
+        names = [self.label(i, **options) for i in indices]
+        labels = np.array([classes.index(name) if name else 0 for name in names], np.int64)
         return sundae.sample(
             *self._graphs(),
             options=chosen,
             shape=(self.tokens.height, self.tokens.width),
             evidence=self._beside(chosen),
             vocabulary=self.tokens.vocabulary,
-            labels=np.array(labels or [0] * len(indices), np.int64),
+            labels=labels,
+            themes=sundae.choose_themes(self.themes(), labels, seed=seed, indices=indices),
             unlabelled=len(classes),
             seed=seed,
             indices=indices,
@@ -285,7 +289,7 @@ class TokenModel(Model):
         **options: Any,
     ) -> tuple[Pixels, npt.NDArray[np.float32]]:
         self._check_alone()
-        self.label(index, label, **options)
+        name = self.label(index, label, **options)
         _check_range(seed, [index])
         chosen, classes = self._options(options, self.filling), self.bundle.manifest.classes
         shape = self.tokens.height, self.tokens.width
@@ -294,12 +298,14 @@ class TokenModel(Model):
         # Of a token that the hole cuts, what is left to see tells much.
         evidence = self.evidence().bind()(image=picture[None], known=~hole[None])["evidence"]
         predict, draw = self._graphs()
-        common: dict[str, Any] = dict(vocabulary=self.tokens.vocabulary, seed=seed)
-        if label is None:
-            guess = sundae.classify(predict, draw, given, ~free, classes=len(classes), **common)
-        else:
-            guess = classes.index(label)
-        common["labels"] = np.array([guess], np.int64)
+        labels = np.array([classes.index(name) if name else 0], np.int64)
+        themes = sundae.choose_themes(self.themes(), labels, seed=seed, indices=[index])
+        if not free.all():
+            told = self.recognise().run(tokens=given, known=~free)
+            themes = told["theme"]
+            if label is None:
+                labels = told["label"].argmax(1)
+        common: dict[str, Any] = dict(vocabulary=self.tokens.vocabulary, labels=labels, themes=themes, seed=seed)
         tokens = sundae.sample(
             predict,
             draw,
@@ -340,8 +346,8 @@ class TokenModel(Model):
         """The two graphs of a step for one batch: features stay on the device between them."""
         run_predict, run_draw = self.predict.bind(), self.draw.bind()
 
-        def predict(tokens: sundae.Tokens, label: sundae.Tokens) -> npt.ArrayLike:
-            return run_predict(tokens=tokens, label=label)["hidden"]
+        def predict(tokens: sundae.Tokens, label: sundae.Tokens, theme: sundae.Floats) -> npt.ArrayLike:
+            return run_predict(tokens=tokens, label=label, theme=theme)["hidden"]
 
         def draw(
             hidden: npt.ArrayLike,

@@ -26,6 +26,7 @@ class Purpose(IntEnum):
     KNOWN = 7  # the noise of q(x_t | x_0) on pixels that are known
     RENEWAL = 8  # the noise of q(x_t | x_{t-1}), where a step is taken again
     HALVES = 9  # which tokens are judged together
+    THEME = 10  # which of the themes that are kept
 
 
 def normal(

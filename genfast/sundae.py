@@ -24,11 +24,12 @@ Order = Literal["confidence", "random"]
 class Predict(Protocol):
     """The network but for its output layer, for B images of N tokens.
 
-    tokens [B, N] i64, label [B] i64 -> hidden [B, N, D] f32, in which the logits are linear. It may stay on a device
-    and need not outlive the call after the next: np.asarray brings it here.
+    tokens [B, N] i64, label [B] i64, theme [B, K] f32 -> hidden [B, N, D] f32, in which the logits are linear. It may
+    stay on a device and need not outlive the call after the next: np.asarray brings it here. A theme says what all
+    tokens of an image have in common; one of zeros is none.
     """
 
-    def __call__(self, tokens: Tokens, label: Tokens, /) -> npt.ArrayLike: ...
+    def __call__(self, tokens: Tokens, label: Tokens, theme: Floats, /) -> npt.ArrayLike: ...
 
 
 class Draw(Protocol):
@@ -71,7 +72,7 @@ class Options:
     share_end: float = 0.5
     all_below: int = 20  # steps: in so few, order "random" redraws all tokens at each
     min_steps: int = 10  # before an image may be finished early
-    guidance: float = 1.0  # 1 is none: classifier-free guidance (Ho and Salimans 2022) away from no class
+    guidance: float = 1.0  # 1 is none: classifier-free guidance (Ho and Salimans 2022) away from no class and theme
     growth: float = 2.0  # of order "confidence": power of the share of steps that are done; what is kept grows as that
     choice_temperature: float = 0.0  # of order "confidence": noise in the choice of what is kept, fading out
     settle: float = 0.0  # of order "confidence": share of the steps, the last, in which all is kept and judged anew
@@ -108,6 +109,7 @@ def sample(
     shape: tuple[int, int],
     vocabulary: int,
     labels: Tokens,
+    themes: Floats,
     unlabelled: int,
     seed: int,
     indices: Sequence[int],
@@ -118,9 +120,9 @@ def sample(
     """Draw the tokens [B, N] i64 of the images `indices` of `seed`.
 
     `shape` is that of their grid, `vocabulary` the number of tokens to choose from, `labels` [B] the class of each
-    image, `unlabelled` the label of no class; `evidence` gives what `draw` takes of that name. Where the mask of
-    `fixed` [B, N] is true, the tokens of `fixed` [B, N] stay. `watch` is given the tokens [B, N] before the first step
-    and after each; it may keep them.
+    image, `themes` [B, K] its theme, `unlabelled` the label of no class; `evidence` gives what `draw` takes of that
+    name. Where the mask of `fixed` [B, N] is true, the tokens of `fixed` [B, N] stay. `watch` is given the tokens
+    [B, N] before the first step and after each; it may keep them.
 
     Order "random": a random share of the tokens is redrawn at each step. Order "confidence": all are, and the next step
     sees only the surest of them among random tokens, more at each step (as Chang et al. 2022, MaskGIT, whose cosine is
@@ -152,9 +154,9 @@ def sample(
             break
         address = seed, [indices[row] for row in rows.tolist()], step
         inputs, may_change, before = seen[rows], free[rows], tokens[rows]
-        hidden = predict(inputs, labels[rows])  # [B, N, D]
+        hidden = predict(inputs, labels[rows], themes[rows])  # [B, N, D]
         if options.guidance != 1:
-            unguided = predict(inputs, np.full(len(rows), unlabelled, np.int64))
+            unguided = predict(inputs, np.full(len(rows), unlabelled, np.int64), np.zeros_like(themes[rows]))
             # The only arithmetic on features that is not in a graph: they come here for it.
             guided, hidden = np.asarray(hidden, np.float32), np.asarray(unguided, np.float32)
             hidden = hidden + options.guidance * (guided - hidden)
@@ -197,6 +199,7 @@ def likelihood(
     *,
     vocabulary: int,
     labels: Tokens,
+    themes: Floats,
     seed: int,
 ) -> Floats:
     """Log-probabilities f32 [B, N], in nats, of the `free` tokens given the others; 0 where a token is not free.
@@ -204,48 +207,28 @@ def likelihood(
     A random half of the free tokens is judged at a time, with random tokens in its place: the same for all images, so
     that they are judged alike. Probabilities below exp(-10) of that of the likeliest token are given as about that.
     """
-    noise, first = _noise_and_half(vocabulary, seed, tokens)
+    length = tokens.shape[1]
+    noise = _random_tokens(vocabulary, seed, [0], 0, length)
+    first = uniform(seed, [0], 0, Purpose.HALVES, (length,)) < 0.5
     result = np.zeros(tokens.shape, np.float32)
     for half in free & first, free & ~first:
-        result[half] = _judged(predict, draw, tokens, np.where(half, noise, tokens), labels)[half]
+        hidden = np.array(predict(np.where(half, noise, tokens), labels, themes), np.float32)  # [B, N, D]
+        # `draw` tells the probability of what it draws. A bonus for the token in question has it drawn at the lowest of
+        # temperatures, unless another is that much likelier, and multiplies its odds by a known factor.
+        hidden[..., -1] = _BONUS
+        coldest, middle = np.full(len(tokens), 0.01, np.float32), np.full(tokens.shape, 0.5, np.float32)
+        drawn, probability = map(np.asarray, draw(hidden, tokens, coldest, middle))
+        with np.errstate(divide="ignore"):
+            odds = np.log(probability) - np.log1p(-np.minimum(probability, 1)) - _BONUS
+            judged = np.where(drawn == tokens, -np.logaddexp(0, -odds), np.log(probability) - _BONUS)
+        result[half] = judged[half]
     return result
 
 
-def classify(
-    predict: Predict, draw: Draw, tokens: Tokens, known: Mask, *, vocabulary: int, classes: int, seed: int
-) -> int:
-    """The label, below `classes`, under which the `known` tokens of an image, both [1, N], are likeliest.
-
-    A random half of them is judged, given the others alone. No label, `classes`, where no token, or no label, is known.
-    """
-    noise, first = _noise_and_half(vocabulary, seed, tokens)
-    seen = np.where(known & ~first, tokens, noise)
-    half = known & first
-    if not (classes and half.any()):
-        return classes
-    logs = [_judged(predict, draw, tokens, seen, np.array([label]))[half].sum() for label in range(classes)]
-    return int(np.argmax(logs))
-
-
-def _noise_and_half(vocabulary: int, seed: int, tokens: Tokens) -> tuple[Tokens, Mask]:
-    """Random tokens [1, N] to hide others with, and a random half of their places, which are judged at a time."""
-    length = tokens.shape[1]
-    noise = _random_tokens(vocabulary, seed, [0], 0, length)
-    return noise, uniform(seed, [0], 0, Purpose.HALVES, (length,)) < 0.5
-
-
-def _judged(predict: Predict, draw: Draw, tokens: Tokens, seen: Tokens, labels: Tokens) -> Floats:
-    """Log-probabilities f32 [B, N] of tokens where the network sees others, `seen`, all [B, N]."""
-    hidden = np.array(predict(seen, labels), np.float32)  # [B, N, D]
-    # `draw` tells the probability of what it draws. A bonus for the token in question has it drawn at the lowest of
-    # temperatures, unless another is that much likelier, and multiplies its odds by a known factor.
-    hidden[..., -1] = _BONUS
-    coldest, middle = np.full(len(tokens), 0.01, np.float32), np.full(tokens.shape, 0.5, np.float32)
-    drawn, probability = map(np.asarray, draw(hidden, tokens, coldest, middle))
-    with np.errstate(divide="ignore"):
-        odds = np.log(probability) - np.log1p(-np.minimum(probability, 1)) - _BONUS
-        judged: Floats = np.where(drawn == tokens, -np.logaddexp(0, -odds), np.log(probability) - _BONUS)
-    return judged
+def choose_themes(kept: Floats, labels: Tokens, *, seed: int, indices: Sequence[int]) -> Floats:
+    """A theme [B, K] for each of the images `indices` of `seed`, among those kept [L, M, K] for each of L labels."""
+    u = uniform(seed, indices, 0, Purpose.THEME, (1,))[:, 0]
+    return kept[labels, np.multiply(u, kept.shape[1], dtype=np.float64).astype(np.int64)]
 
 
 def _random_tokens(vocabulary: int, seed: int, indices: Sequence[int], step: int, length: int) -> Tokens:

@@ -94,13 +94,15 @@ step (float[B,1,28,28] x_t, int64[B] t, int64[B] s, float[B,1,28,28] noise)
 # The features of a token depend on all tokens, and are rounded to int8 by the range of the whole batch.
 PREDICT = """
 <ir_version: 9, opset_import: ["": 17]>
-predict (int64[B,6] tokens, int64[B] label) => (float[B,6,8] hidden) <int64[1] row = {1}>
+predict (int64[B,6] tokens, int64[B] label, float[B,2] theme) => (float[B,6,8] hidden) <int64[1] row = {1}>
 {
     each = Gather (embedding, tokens)
     mean = ReduceMean <axes = [1]> (each)
     class = Gather (classes, label)
-    class_row = Unsqueeze (class, row)
-    both = Add (mean, class_row)
+    motif = MatMul (theme, motifs)
+    themed = Add (class, motif)
+    image_row = Unsqueeze (themed, row)
+    both = Add (mean, image_row)
     all = Add (each, both)
     features = Add (all, positions)
     level, scale, zero = DynamicQuantizeLinear (features)
@@ -181,6 +183,33 @@ evidence (uint8[B,4,6,3] image, bool[B,4,6] known) => (float[B,6,32] evidence)
     by_cell = Reshape (counted, grid)
     summed = ReduceSum <keepdims = 0> (by_cell, inside)
     evidence = Reshape (summed, shape)
+}
+"""
+
+
+# The first of the known tokens is the class, by threes, and the first number of the theme, by 32.
+RECOGNISE = """
+<ir_version: 9, opset_import: ["": 18]>
+recognise (int64[B,6] tokens, bool[B,6] known) => (float[B,2] theme, float[B,4] label)
+    <int64[1] row = {1}, int64 each = {1}, int64 three = {3}, int64 depth = {4}, float[2] odds = {0.0, 20.0},
+     float thirty_two = {32.0}, int64[4] behind = {0, 0, 0, 1}>
+{
+    seen = Cast <to = 7> (known)
+    first = ArgMax <axis = 1> (seen)
+    token = GatherElements <axis = 1> (tokens, first)
+    wide = Cast <to = 1> (token)
+    number = Div (wide, thirty_two)
+    theme = Pad (number, behind)
+    class = Mod (token, three)
+    column = Squeeze (class, row)
+    label = OneHot <axis = -1> (column, depth, odds)
+}
+"""
+THEMES = """
+<ir_version: 9, opset_import: ["": 18]>
+themes () => (float[3,4,2] themes)
+{
+    themes = Identity (kept)
 }
 """
 
@@ -292,12 +321,14 @@ def token_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = {
         "embedding": rng.standard_normal((32, 8), np.float32),
         "classes": rng.standard_normal((4, 8), np.float32),
+        "motifs": rng.standard_normal((2, 8), np.float32),
+        "kept": rng.standard_normal((3, 4, 2), np.float32),
         "positions": rng.standard_normal((6, 8), np.float32),
         "keys": rng.standard_normal((7, 32), np.float32),
         "palette": palette,
     }
     texts = {"predict": PREDICT, "draw": DRAW, "decode": DECODE, "encode": ENCODE}
-    texts |= {"evidence": EVIDENCE, "borders": BORDERS, "seams": SEAMS}
+    texts |= {"evidence": EVIDENCE, "borders": BORDERS, "seams": SEAMS, "recognise": RECOGNISE, "themes": THEMES}
     for role, text in texts.items():
         model = onnx.parser.parse_model(text)
         used = {name for node in model.graph.node for name in node.input} & weights.keys()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from genfast import sundae
 from genfast.ddgan import to_pixels
 from genfast.images import shrink
-from training import marginals
+from training import marginals, themes
 from training.data import Images, load, tokens
 from training.loop import average_gradients, gather, load_average, newest_checkpoint
 from training.nets.hourglass import ROWS, Hourglass, HourglassConfig, score
@@ -40,7 +40,7 @@ class SundaeRecipe:
     lr: float = 5e-4
     unroll: int = 2  # guesses that follow each other; the loss is the mean of theirs
     unroll_from: int = 0  # step; before it, guesses are too poor to learn from, and one is made
-    label_dropout: float = 0.1  # share of labels that are hidden, for guidance
+    label_dropout: float = 0.1  # share of labels, and of themes, that are hidden: for guidance
     cap: float = 1.0  # a target whose share of its region's is larger is taken only as often as if it were this
 
     def __post_init__(self) -> None:
@@ -100,12 +100,14 @@ class SundaeTraining:
         return (smooth / smooth.sum(1, keepdim=True)).float()
 
     def _start(self) -> None:
-        """Set the logits to how often tokens are met by label and place, alike in every process."""
+        """Set the logits to how often tokens are met by label, place and theme, alike in every process."""
         network = self.network
         if self.fabric.is_global_zero:
             rng = torch.Generator(self.fabric.device).manual_seed(self.config.loop.seed)
-            marginals.start(network, *load(self.config.data, "train"), rng)
-        for tensor in (network.context, network.place, network.bias.data):
+            data = load(self.config.data, "train")
+            marginals.start(network, *data, rng)
+            themes.start(network, *data, self.kept, rng)
+        for tensor in network.state_dict().values():
             tensor.copy_(self.fabric.broadcast(tensor))
 
     def step(self, batch: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
@@ -119,6 +121,9 @@ class SundaeTraining:
         def random(*shape: int) -> Tensor:
             return torch.rand(shape, generator=rng, device=targets.device)
 
+        with self.fabric.autocast():
+            theme, label_loss = themes.recognised(network, targets, labels, rng)
+        theme = torch.where(random(len(labels), 1) < recipe.label_dropout, 0, theme.float())
         labels = torch.where(random(len(labels)) < recipe.label_dropout, recipe.hourglass.classes, labels)
         z = corrupt(targets, random(len(targets), 1), recipe.hourglass.vocabulary, rng)
         kept = random(*targets.shape) < self.kept[network.regions, targets]
@@ -128,7 +133,7 @@ class SundaeTraining:
             # A token that is taken as a target so rarely seems the rarer: its logit makes up for that.
             bias = network.bias + self.kept.log()
             for unrolled in range(unroll):
-                hidden = network.predict(z, labels).float()
+                hidden = network.predict(z, labels, theme).float()
                 rows = (network.by_region(x) for x in (hidden, z, targets, kept))
                 losses.append(CrossEntropy.apply(table, bias, *rows))
                 if unrolled < unroll - 1:
@@ -136,15 +141,20 @@ class SundaeTraining:
                     z, _ = network.draw(hidden, z, ones, random(*z.shape), table=table)
         loss = torch.stack(losses).mean()
         optimizer.zero_grad()
-        loss.backward()
+        (loss + label_loss).backward()
         average_gradients(self.fabric, network)
         nn.utils.clip_grad_norm_(network.parameters(), CLIP)
         optimizer.step()
-        return {"loss": loss} | {f"loss_{i}": value for i, value in enumerate(losses, 1)}
+        return {"loss": loss, "loss_label": label_loss} | {f"loss_{i}": value for i, value in enumerate(losses, 1)}
 
     @torch.no_grad()
     def watch(self, network: Hourglass, data: Images) -> tuple[dict[str, float], np.ndarray]:
-        """Cross-entropy in nats of held-out tokens at several shares of random ones, and samples, a row for a class."""
+        """Cross-entropy in nats of held-out tokens at several shares of random ones, and samples, a row for a class.
+
+        Themes are those of the pictures. The ones to draw with are taken from the training data anew.
+        """
+        themes.keep(network, *load(self.config.data, "train"))
+        self.network.themes.copy_(network.themes)  # as constants are, so that their average stays what it is
         mine = slice(self.fabric.global_rank, None, self.fabric.world_size)
         z, labels = (x[mine].to(self.fabric.device) for x in (self.held_out, self.labels))
         rng = torch.Generator(z.device).manual_seed(self.fabric.global_rank)
@@ -157,8 +167,9 @@ class SundaeTraining:
                 share = torch.full((len(targets), 1), percent / 100, device=z.device)
                 noisy = corrupt(targets, share, network.config.vocabulary, rng)
                 with self.fabric.autocast():
-                    hidden = network.predict(noisy, label).float()
                     everywhere = torch.ones_like(noisy, dtype=torch.bool)
+                    theme, _ = network.recognise(targets, everywhere)
+                    hidden = network.predict(noisy, label, theme).float()
                     rows = (network.by_region(x) for x in (hidden, noisy, targets, everywhere))
                     errors.append(CrossEntropy.apply(table, network.bias, *rows) * len(targets))
             error = torch.stack(errors).sum() / len(z)
@@ -172,9 +183,9 @@ class SundaeTraining:
         share = -(-(side**2) // self.fabric.world_size)
         mine = np.arange(share) + self.fabric.global_rank * share
 
-        def predict(z: np.ndarray, label: np.ndarray) -> np.ndarray:
+        def predict(*arrays: np.ndarray) -> np.ndarray:
             with self.fabric.autocast():
-                hidden = network.predict(torch.from_numpy(z).to(device), torch.from_numpy(label).to(device))
+                hidden = network.predict(*(torch.from_numpy(array).to(device) for array in arrays))
             return hidden.float().cpu().numpy()
 
         def draw(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -182,13 +193,15 @@ class SundaeTraining:
                 results = network.draw(*(torch.from_numpy(array).to(device) for array in arrays), table=table)
             return tuple(result.cpu().numpy() for result in results)
 
+        labels = mine // side % max(config.classes, 1)
         z = sundae.sample(
             predict,
             draw,
             options=sundae.Options(),
             shape=(config.tokens, config.tokens),
             vocabulary=config.vocabulary,
-            labels=mine // side % max(config.classes, 1),
+            labels=labels,
+            themes=sundae.choose_themes(network.themes.cpu().numpy(), labels, seed=0, indices=mine.tolist()),
             unlabelled=config.classes,
             seed=0,
             indices=mine.tolist(),

@@ -36,7 +36,7 @@ def parts(model: TokenModel) -> dict[str, Callable[[], object]]:
     """The graphs that draw, on one image each."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(model.tokens.vocabulary, size=(1, model.tokens.height * model.tokens.width))
-    predict = partial(model.predict.run, tokens=tokens, label=np.zeros(1, np.int64))
+    predict = partial(model.predict.run, tokens=tokens, label=np.zeros(1, np.int64), theme=model.themes()[0, :1])
     uniform = rng.random(tokens.shape, np.float32)
     temperature = np.full(1, 0.8, np.float32)
     draws = {"temperature": temperature, "uniform": uniform, "evidence": np.zeros((*tokens.shape, 1), np.float32)}
@@ -66,6 +66,9 @@ def eager(
     def choose(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         return tuple(x.numpy() for x in network.draw(*map(torch.from_numpy, arrays)))
 
+    labels = np.zeros(1, np.int64)
+    themes = sundae.choose_themes(model.themes(), labels, seed=0, indices=[0])
+
     @torch.inference_mode()
     def draw(steps: int, layout: torch.memory_format) -> tuple[np.ndarray, ...]:
         tokens = sundae.sample(
@@ -74,7 +77,8 @@ def eager(
             options=replace(model.options, steps=steps, min_steps=steps),
             shape=(model.tokens.height, model.tokens.width),
             vocabulary=model.tokens.vocabulary,
-            labels=np.zeros(1, np.int64),
+            labels=labels,
+            themes=themes,
             unlabelled=len(model.bundle.manifest.classes),
             seed=0,
             indices=[0],

@@ -23,8 +23,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     network = Hourglass(validate(PRIOR_TABLE).hourglass)
     network.set_codes(codec.codebook)
     nn.init.normal_(network.out.weight, std=0.3)
-    for logits in (network.bias, network.context, network.place):
-        nn.init.normal_(logits)
+    for values in (network.bias, network.context, network.place, network.themes, network.recognition.all[2].weight):
+        nn.init.normal_(values)
     jitter(network)
     folder = tmp_path_factory.mktemp("runs")
     return save_checkpoint(folder / "prior", PRIOR_TABLE, network), save_checkpoint(
@@ -46,5 +46,5 @@ def exported(checkpoints: tuple[Path, Path], tmp_path_factory: pytest.TempPathFa
     command = [sys.executable, "-m", "export", "sundae", str(prior), str(out), "--vqgan", str(vqgan), "--notes", "Odd."]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"{out}: parity ") and done.stdout.count("\nparity, ") == 6
+    assert done.stdout.startswith(f"{out}: parity ") and done.stdout.count("\nparity, ") == 8
     return out

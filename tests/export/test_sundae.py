@@ -33,7 +33,8 @@ def test_the_manifest_says_what_it_is_and_that_it_is_right(exported: Path) -> No
     assert (manifest.tokens.height, manifest.tokens.width, manifest.tokens.vocabulary) == (SIDE, SIDE, CODES)
     assert (manifest.image.height, manifest.image.width, manifest.image.channels) == (32 * SIDE, 32 * SIDE, 3)
     assert manifest.classes[-1] == "toon-head" and len(manifest.classes) == 5
-    assert set(manifest.graphs) == {"encode", "decode", "evidence", "borders", "seams", "predict", "draw"}
+    of_vqgan = {"encode", "decode", "evidence", "borders", "seams"}
+    assert set(manifest.graphs) == of_vqgan | {"predict", "draw", "recognise", "themes"}
     assert max(manifest.parity.max_abs_difference.values()) <= manifest.parity.tolerance == 1e-4
     figures = {figure.name: figure.value for figure in manifest.figures}
     assert figures["parity, encode"] == 0 and figures["parity, decode"] <= 1 and figures["parity, draw"] <= 1e-4
@@ -49,7 +50,7 @@ def test_weights_lie_in_one_place_the_codebook_once(exported: Path) -> None:
         for weight in onnx.load(path, load_external_data=False).graph.initializer:
             if weight.dims[:] in ([4, CODES, 64], [4 * CODES, 64]):
                 places.setdefault(path.stem, set()).add(tuple(entry.value for entry in weight.external_data))
-    assert {"encode", "decode", "evidence", "borders", "predict"} <= set(places)
+    assert {"encode", "decode", "evidence", "borders", "predict", "recognise"} <= set(places)
     assert len(set.union(*places.values())) == 1
     assert {file.suffix for file in exported.iterdir()} == {".onnx", ".bin", ".json"}
 
@@ -57,17 +58,30 @@ def test_weights_lie_in_one_place_the_codebook_once(exported: Path) -> None:
 def test_predictions_are_those_of_the_prior(exported: Path, networks: tuple[Hourglass, VQGAN]) -> None:
     """Of weights in eight bits: so near that the distributions are the same to a hundredth of a nat."""
     network, _ = networks
-    z, label = torch.randint(CODES, (3, SIDE**2)), torch.tensor([0, 4, 5])
+    z, label, theme = torch.randint(CODES, (3, SIDE**2)), torch.tensor([0, 4, 5]), network.themes[0, :3]
     loaded = bundle.load(exported)
+    given = {"tokens": z.numpy(), "label": label.numpy(), "theme": theme.numpy()}
     with torch.inference_mode():
-        exact = network(z, label).log_softmax(2)
+        exact = network(z, label, theme).log_softmax(2)
         for device in ("cpu", "cuda"):
-            hidden = Session(loaded.graph("predict", device), "cpu").run(tokens=z.numpy(), label=label.numpy())[
-                "hidden"
-            ]
+            hidden = Session(loaded.graph("predict", device), "cpu").run(**given)["hidden"]
             stored = network.logits(torch.from_numpy(hidden), z).log_softmax(2)
             assert (exact.exp() * (exact - stored)).sum(2).mean() < 0.01
     assert exact.exp().max(2).values.mean() > 0.2  # else any two would be near
+
+
+def test_what_is_recognised_and_kept_is_what_the_prior_says(exported: Path, networks: tuple[Hourglass, VQGAN]) -> None:
+    network, _ = networks
+    loaded = bundle.load(exported)
+    kept = Session(loaded.graph("themes"), "cpu").run()["themes"]
+    np.testing.assert_allclose(kept, network.themes, rtol=1e-3, atol=1e-6)
+    z, known = torch.randint(CODES, (3, SIDE**2)), torch.rand(3, SIDE**2) < 0.5
+    told = Session(loaded.graph("recognise"), "cpu").run(tokens=z.numpy(), known=known.numpy())
+    with torch.inference_mode():
+        theme, label = network.recognise(z, known)
+    assert theme.std(0).min() > 0.01
+    np.testing.assert_allclose(told["theme"], theme, atol=0.01)
+    np.testing.assert_allclose(told["label"], label, atol=0.02)
 
 
 def test_users_draw_pictures_of_the_tokens(exported: Path, networks: tuple[Hourglass, VQGAN]) -> None:

@@ -44,7 +44,8 @@ def test_the_networks_are_those_of_the_bundle(exported: Path, networks: tuple[Ho
     prior, codec, *_ = unpack.networks(bundle.load(exported))
     z, label = torch.randint(prior.config.vocabulary, (3, SIDE**2)), torch.tensor([0, 4, 5])
     with torch.inference_mode():
-        exact, again = networks[0](z, label).log_softmax(2), prior(z, label).log_softmax(2)
+        theme = networks[0].themes[0, :3]
+        exact, again = networks[0](z, label, theme).log_softmax(2), prior(z, label, theme).log_softmax(2)
         assert (exact.exp() * (exact - again)).sum(2).mean() < 0.01  # it was rounded
         grid = z.unflatten(1, (SIDE, SIDE))
         torch.testing.assert_close(codec.decode(grid), networks[1].decode(grid), atol=0.03, rtol=0)

@@ -33,8 +33,10 @@ def test_one_step_at_temperature_one_is_the_distribution_of_the_graph(model: Tok
     images = model.sample(3, seed=5, steps=1, temperature=1.0)
     z_0 = (uniform(5, range(3), 0, Purpose.TOKENS, (6,)).astype(float) * 32).astype(np.int64)
     u = uniform(5, range(3), 1, Purpose.CATEGORY, (6,))
+    themes = model.themes()[range(3), (uniform(5, range(3), 0, Purpose.THEME, (1,))[:, 0] * 4).astype(int)]
     for i in range(3):
-        hidden = model.predict.run(tokens=z_0[i : i + 1], label=np.array([i]))["hidden"]  # classes take turns
+        given = {"label": np.array([i]), "theme": themes[i : i + 1]}  # classes take turns
+        hidden = model.predict.run(tokens=z_0[i : i + 1], **given)["hidden"]
         drawn = model.draw.run(
             hidden=hidden,
             tokens=z_0[i : i + 1],
@@ -195,6 +197,26 @@ def test_what_is_left_of_a_token_is_evidence_of_it(model: TokenModel) -> None:
     fills = [model.fill(blank, hole, index=index, temperature=1.0, temperature_end=1.0)[0] for index in range(20)]
     assert all(np.array_equal(fill[2:], picture[2:]) for fill in fills)
     assert len({fill[0, 0].tobytes() for fill in fills}) > 3
+
+
+def test_the_theme_is_that_of_what_is_around(model: TokenModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is, it is drawn as for a whole picture."""
+    given: list[np.ndarray] = []
+    run = model.predict.bind()
+
+    def watched(**inputs: np.ndarray) -> dict[str, np.ndarray]:
+        given.append(inputs["theme"])
+        return run(**inputs)
+
+    monkeypatch.setattr(model.predict, "bind", lambda: watched)
+    picture, hole = np.full((4, 6, 3), 8 * 11, np.uint8), np.zeros((4, 6), bool)
+    hole[:2, :2] = True
+    model.fill(picture, hole)
+    assert np.array_equal(given, [[[11 / 32, 0]]] * model.filling_steps)
+    given.clear()
+    model.fill(picture, np.ones_like(hole), label="green", seed=3)
+    model.sample(1, label="green", seed=3, steps=1)
+    assert all(np.array_equal(theme, given[-1]) for theme in given) and (given[0] != 0).all()
 
 
 def test_seams_make_neighbours_fit(model: TokenModel) -> None:

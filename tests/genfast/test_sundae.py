@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+from genfast import sundae
 from genfast.errors import UsageError
 from genfast.noise import Purpose, uniform
-from genfast.sundae import Options, classify, likelihood, sample
+from genfast.sundae import Options, choose_themes, likelihood
 
 N, V = 40, 16
 COMMON: dict[str, Any] = dict(shape=(5, N // 5), vocabulary=V, unlabelled=3, seed=5)
@@ -18,7 +19,15 @@ def labels(batch: int) -> np.ndarray:
     return np.arange(batch) % 3
 
 
-def pass_on(tokens: np.ndarray, label: np.ndarray) -> np.ndarray:
+def themes(batch: int) -> np.ndarray:
+    return np.random.default_rng(batch).random((batch, 2), np.float32)
+
+
+def sample(*arguments: Any, labels: np.ndarray, **options: Any) -> np.ndarray:
+    return sundae.sample(*arguments, labels=labels, **{"themes": themes(len(labels)), **options})
+
+
+def pass_on(tokens: np.ndarray, label: np.ndarray, theme: np.ndarray) -> np.ndarray:
     return tokens[..., None].astype(np.float32)
 
 
@@ -122,9 +131,9 @@ def test_order_confidence_keeps_the_surest_among_random_tokens(growth: float, se
     """
     inputs: list[np.ndarray] = []
 
-    def predict(tokens, label):
+    def predict(tokens, label, theme):
         inputs.append(tokens.copy())
-        return pass_on(tokens, label)
+        return pass_on(tokens, label, theme)
 
     def draw(hidden, tokens, temperature, u):
         confidence = np.linspace(0.1, 0.9, N, dtype=np.float32)
@@ -184,9 +193,9 @@ def test_evidence_is_asked_of_what_is_drawn_and_given_to_draw(order: Any) -> Non
 def test_noise_in_the_choice_of_what_is_kept_fades_out() -> None:
     inputs: list[np.ndarray] = []
 
-    def predict(tokens, label):
+    def predict(tokens, label, theme):
         inputs.append(tokens.copy())
-        return pass_on(tokens, label)
+        return pass_on(tokens, label, theme)
 
     def draw(hidden, tokens, temperature, u):
         confidence = np.exp(np.arange(N, dtype=np.float32) / 4 - 10)
@@ -218,7 +227,7 @@ def test_finished_images_leave_the_batch_and_the_rest_goes_on() -> None:
     sizes: list[int] = []
     steps: dict[int, int] = {}
 
-    def predict(tokens, label):
+    def predict(tokens, label, theme):
         sizes.append(len(tokens))
         return label[:, None, None].repeat(N, 1).astype(np.float32)
 
@@ -265,10 +274,10 @@ def test_fixed_tokens_stay_and_are_seen(order: Any) -> None:
     known = np.full((4, N), 200)
     inputs: list[np.ndarray] = []
 
-    def predict(tokens, label):
+    def predict(tokens, label, theme):
         inputs.append(tokens.copy())
         assert 3 not in label or len(label) == 3  # an image with nothing to draw costs nothing
-        return pass_on(tokens, label)
+        return pass_on(tokens, label, theme)
 
     def draw(hidden, tokens, temperature, u):
         return (u * V).astype(np.int64), u
@@ -301,7 +310,7 @@ def test_guidance_mixes_features(scale: float, calls: int) -> None:
     """hidden = label + 1 and, for no class, 4: the mix is 4 + s (label + 1 - 4)."""
     asked: list[list[int]] = []
 
-    def predict(tokens, label):
+    def predict(tokens, label, theme):
         asked.append(label.tolist())
         return (label[:, None, None] + 1).repeat(N, 1).astype(np.float32)
 
@@ -361,10 +370,10 @@ def test_the_likelihood_of_tokens_is_read_off_the_draw() -> None:
     tokens[:5, 0] = 0  # all but sure, and all but impossible in the others
     free = rng.random((9, N)) < 0.7
 
-    def predict(tokens, label):
+    def predict(tokens, label, theme):
         return np.broadcast_to(np.pad(logits, ((0, 0), (0, 1)), constant_values=7), (len(tokens), N, V + 1))
 
-    found = likelihood(predict, read_off, tokens, free, vocabulary=V, labels=labels(9), seed=1)
+    found = likelihood(predict, read_off, tokens, free, vocabulary=V, labels=labels(9), themes=themes(9), seed=1)
     exact = special.log_softmax(logits.astype(float), axis=1)[np.arange(N), tokens]
     assert not found[~free].any()
     lowest = special.log_softmax(logits.astype(float), axis=1).max(1) - 10
@@ -378,31 +387,40 @@ def test_tokens_are_judged_by_halves_with_noise_in_their_place() -> None:
     tokens, free = np.full((3, N), 5), np.arange(3 * N).reshape(3, N) % 4 != 0
     seen = []
 
-    def predict(tokens, label):
+    def predict(tokens, label, theme):
         seen.append(tokens)
         return np.zeros((3, N, V + 1), np.float32)
 
-    found = likelihood(predict, read_off, tokens, free, vocabulary=10**6, labels=labels(3), seed=1)
+    found = likelihood(predict, read_off, tokens, free, vocabulary=10**6, labels=labels(3), themes=themes(3), seed=1)
     first, second = (inputs != tokens for inputs in seen)
     assert np.array_equal(first ^ second, free) and not (first & second).any()
     assert 0.3 < first.sum() / free.sum() < 0.7
     assert np.allclose(found[free], -math.log(V), atol=1e-3)
 
 
-def test_the_class_is_that_under_which_known_tokens_are_likeliest() -> None:
-    """Under label k, tokens are likely to be k; what lies in the hole says nothing, and does not get in."""
+def test_an_image_of_a_seed_has_one_of_the_themes_of_its_class() -> None:
+    kept = np.arange(3 * 7 * 2, dtype=np.float32).reshape(3, 7, 2)
+    chosen = choose_themes(kept, labels(3000), seed=5, indices=range(3000))
+    assert chosen.dtype == np.float32 and np.array_equal(chosen[:, 0] // 14, labels(3000))
+    which = (chosen[:, 0] % 14 / 2).astype(int)
+    assert stats.chisquare(np.bincount(which, minlength=7)).pvalue > 1e-3
+    assert np.array_equal(chosen[[4, 40]], choose_themes(kept, labels(3000)[[4, 40]], seed=5, indices=[4, 40]))
+    assert not np.array_equal(chosen, choose_themes(kept, labels(3000), seed=6, indices=range(3000)))
 
-    def predict(tokens, label):
-        assert np.array_equal(tokens == 4, known & ~half) and not (tokens == 1).any()
-        logits = np.zeros((1, N, V + 1), np.float32)
-        logits[:, :, label[0]] = 3
-        return logits
 
-    tokens, known = np.full((1, N), 4), np.arange(N)[None] % 3 == 0
-    tokens[~known] = 1
-    half = known & (uniform(5, [0], 0, Purpose.HALVES, (N,)) < 0.5)
-    common = dict(vocabulary=10**6, seed=5)
-    assert classify(predict, read_off, tokens, known, classes=6, **common) == 4
-    known[:] = False
-    assert classify(predict, read_off, tokens, known, classes=6, **common) == 6
-    assert classify(predict, read_off, tokens, ~known, classes=0, **common) == 0
+def test_each_image_is_predicted_by_its_own_theme_and_guided_away_from_none() -> None:
+    """Image i, of theme i, is finished after step i + 2."""
+    asked: list[list[float]] = []
+
+    def predict(tokens, label, theme):
+        asked.append(theme[:, 0].tolist())
+        return theme[:, :1, None].repeat(N, 1)
+
+    def draw(hidden, tokens, temperature, u):
+        assert np.allclose(hidden[:, 0, 0], [2 * x for x in asked[-2]])
+        return np.minimum(len(asked) // 2, hidden[:, :, 0] / 2 + 1).astype(np.int64), u
+
+    own = np.arange(3, dtype=np.float32)[:, None].repeat(2, 1)
+    options = Options(order="random", steps=9, min_steps=2, guidance=2.0)
+    sample(predict, draw, options=options, labels=labels(3), themes=own, indices=range(3), **COMMON)
+    assert asked[::2] == [[0, 1, 2], [0, 1, 2], [1, 2], [2]] and all(not any(none) for none in asked[1::2])

@@ -54,11 +54,11 @@ def test_cross_entropy_and_its_gradients_are_those_of_torch(
     z, targets = torch.randint(256, (2, 4, 64))
     labels, kept = torch.tensor([0, 3, 9, 10]), torch.rand(4, 64) < 0.4
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        hidden = network.predict(z, labels).float()
+        hidden = network.predict(z, labels, network.recognise(z, kept)[0]).float()
         ours = CrossEntropy.apply(
             network.table(), network.bias, *(network.by_region(x) for x in (hidden, z, targets, kept))
         )
-        theirs = F.cross_entropy(network(z, labels).float()[kept], targets[kept])
+        theirs = F.cross_entropy(network(z, labels, network.recognise(z, kept)[0]).float()[kept], targets[kept])
     tolerance = {"atol": 2e-6, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 2e-2, "rtol": 5e-2}
     torch.testing.assert_close(ours, theirs, **tolerance)
     for a, b in zip(*(torch.autograd.grad(loss, list(network.parameters())) for loss in (ours, theirs)), strict=True):
@@ -111,26 +111,27 @@ def test_steps_move_every_weight(grey: Callable[..., SundaeTraining], thumbnails
     for step in range(2):  # the output starts at zero: what is before it moves a step later
         figures = training.step(as_batch(thumbnails[0][:16]), torch.from_numpy(thumbnails[1][:16]), rng(step))
     assert all(value.isfinite() and value.shape == () for value in figures.values())
-    assert set(figures) == {"loss", *(f"loss_{i + 1}" for i in range(unroll))}
+    assert set(figures) == {"loss", "loss_label", *(f"loss_{i + 1}" for i in range(unroll))}
     assert not [name for name, value in training.network.named_parameters() if torch.equal(value, before[name])]
 
 
 def test_guesses_are_made_late(grey: Callable[..., SundaeTraining], thumbnails: Thumbnails) -> None:
     training = grey(unroll=3, unroll_from=2)
     batch = as_batch(thumbnails[0][:4]), torch.from_numpy(thumbnails[1][:4])
-    assert [len(training.step(*batch, rng())) - 1 for _ in range(4)] == [1, 1, 3, 3]
+    guesses = [sum(name[-1].isdigit() for name in training.step(*batch, rng())) for _ in range(4)]
+    assert guesses == [1, 1, 3, 3]
 
 
 def test_guesses_are_learnt_from(
     grey: Callable[..., SundaeTraining], thumbnails: Thumbnails, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second time the network sees what it drew itself, with labels as hidden as the first time."""
+    """The second time the network sees what it drew itself, with labels and themes as hidden as the first time."""
     training, seen, drawn = grey(unroll=2, label_dropout=0.5), [], []
     predict, draw = training.network.predict, training.network.draw
 
-    def watched_predict(z: Tensor, labels: Tensor) -> Tensor:
-        seen.append((z, labels))
-        return predict(z, labels)
+    def watched_predict(z: Tensor, labels: Tensor, theme: Tensor) -> Tensor:
+        seen.append((z, labels, theme))
+        return predict(z, labels, theme)
 
     def watched_draw(*arguments: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
         drawn.append(draw(*arguments, table=table))
@@ -144,6 +145,9 @@ def test_guesses_are_learnt_from(
     shown = seen[0][1]
     assert torch.equal(shown, seen[1][1]) and 20 < (shown == 10).sum() < 44
     assert torch.equal(shown[shown < 10], labels[shown < 10])
+    theme = seen[0][2]
+    none = (theme == 0).all(1)
+    assert torch.equal(theme, seen[1][2]) and 20 < none.sum() < 44 and not torch.equal(none, shown == 10)
 
 
 def test_it_learns_grey_levels(

@@ -6,6 +6,9 @@ they lie (rotary embeddings of both axes). Faces are aligned, so that absolute p
 A token is known by its code, the vector that it stands for in the VQ-GAN's codebook: both what enters for it and what
 leaves as its key are functions of that vector. Tokens that look alike are likely together, without having been seen
 together. Where tokens have no codes (grey levels), vectors are learned.
+
+A theme is what the tokens of a picture have in common, wherever they lie, as a few numbers: the colours of skin, hair
+and background. Tokens that are drawn at once do not know of each other; a theme tells all what they are to agree on.
 """
 
 import math
@@ -17,8 +20,10 @@ from torch.nn import functional as F
 from training.nets.vqgan import blocks, region_map, unblocks
 from training.recipe import config
 
+SET = 128  # width of what is averaged over all tokens
 HIDDEN = 256  # width between a code and what is made of it
 LEARNED = 64  # length of the codes of tokens that have none
+THEMES = 512  # of each class that are kept
 ROWS = 256  # logits of so many tokens are held at a time
 BLOCK = 64  # tokens of the vocabulary among which one is looked for at a time
 
@@ -39,6 +44,7 @@ class HourglassConfig:
     regions: int = 1  # of the codebook, along a side: see VQGANConfig
     codes: int | None = None  # length of the VQ-GAN's codes; learned without
     marginals: int = 0  # rank of what logits start from: how often a token is met by label and place
+    theme: int = 32  # numbers that a theme consists of
 
     def __post_init__(self) -> None:
         side = math.isqrt(self.shorten)
@@ -109,8 +115,30 @@ def _perceptron(width_in: int, width_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width_in, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, width_out))
 
 
+class Recognition(nn.Module):
+    """Codes (B, N, D), known (B, N) in part, to the theme (B, K) of all, in -1 .. 1, and logits of labels (B, L).
+
+    It is a function of the set of those that are known (as Zaheer et al. 2017, Deep Sets).
+    """
+
+    def __init__(self, codes: int, theme: int, labels: int) -> None:
+        super().__init__()
+        self.sizes = [theme, labels]
+        self.each = nn.Sequential(nn.Linear(codes, SET), nn.ReLU(), nn.Linear(SET, SET), nn.ReLU())
+        self.all = _perceptron(SET, theme + labels)
+
+    def forward(self, codes: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        known = known[..., None].to(codes.dtype)
+        mean = (self.each(codes) * known).sum(1) / known.sum(1).clamp(min=1)
+        theme, labels = self.all(mean).split(self.sizes, dim=1)
+        return theme.tanh(), labels
+
+
 class Hourglass(nn.Module):
-    """Tokens (B, N) and labels (B,) to logits (B, N, V) by `predict`, and `logits`, which is linear in its result."""
+    """Tokens (B, N), labels (B,) and themes (B, K) to logits (B, N, V) by `predict` and `logits`.
+
+    `logits` is linear in what `predict` gives. A theme of zeros is none.
+    """
 
     def __init__(self, config: HourglassConfig) -> None:
         super().__init__()
@@ -128,6 +156,10 @@ class Hourglass(nn.Module):
             "regions", region_map(config.tokens, config.tokens, config.regions).flatten(), persistent=False
         )
         self.token, self.key = _perceptron(shape[2], outer), _perceptron(shape[2], config.features)
+        self.tint = _perceptron(shape[2], config.theme)  # the part of a key that a theme is multiplied by
+        self.recognition = Recognition(shape[2], config.theme, config.classes + 1)
+        self.register_buffer("themes", torch.zeros(max(config.classes, 1), THEMES, config.theme))  # to draw with
+        self.theme = nn.Linear(config.theme, outer, bias=False)
         self.label = nn.Embedding(config.classes + 1, outer)  # the last: no class
         self.position = nn.Parameter(0.02 * torch.randn(config.tokens**2, outer))
 
@@ -141,6 +173,8 @@ class Hourglass(nn.Module):
         self.out = nn.Linear(outer, config.features + 1)
         nn.init.zeros_(self.out.weight)  # at first, `bias` alone speaks
         nn.init.zeros_(self.out.bias)
+        for layer in (self.theme, self.tint[-1]):
+            nn.init.zeros_(layer.weight)
 
     def set_codes(self, codebook: Tensor) -> None:
         """Take over a VQ-GAN's codebook (R * R, V, D), at unit mean square. Raises ValueError where it does not fit."""
@@ -148,17 +182,28 @@ class Hourglass(nn.Module):
             raise ValueError(f"hourglass is made for codes {list(self.codes.shape)}, not {list(codebook.shape)}")
         self.codes.copy_(codebook / codebook.square().mean().sqrt())
 
-    def predict(self, tokens: Tensor, labels: Tensor) -> Tensor:
+    def read(self, tokens: Tensor) -> Tensor:
+        """The codes (B, N, D) of tokens (B, N)."""
+        return F.embedding(tokens + self.config.vocabulary * self.regions, self.codes.flatten(0, 1))
+
+    def recognise(self, tokens: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """The theme (B, K) and logits of the label (B, classes + 1), by those tokens (B, N) that are known (B, N)."""
+        return self.recognition(self.read(tokens), known)
+
+    def predict(self, tokens: Tensor, labels: Tensor, theme: Tensor | None = None) -> Tensor:
         """What logits are made of (B, N, W + 1), for tokens (B, N) of labels (B,), `classes` standing for none.
 
-        Features, then what is constant by label and place, then a bonus for leaving a token as it is.
+        Features, then the theme (B, K), then what is constant by label and place, then a bonus for leaving a token as
+        it is.
         """
-        codes = F.embedding(tokens + self.config.vocabulary * self.regions, self.codes.flatten(0, 1))  # (B, N, D)
-        x = self.token(codes) + self.position + self.label(labels)[:, None]
+        if theme is None:
+            theme = torch.zeros(len(tokens), self.config.theme, device=tokens.device)
+        x = self.token(self.read(tokens)) + self.position + (self.label(labels) + self.theme(theme))[:, None]
         x = self.before(x)
         x = x + self._widen(self.up(self.within(self.down(self._shorten(x)))))
         features, bonus = self.out(self.norm(self.after(x))).split([self.config.features, 1], dim=2)
-        return torch.cat([features, self.place[labels].to(x.dtype), bonus], dim=2)
+        everywhere = theme[:, None].expand(-1, x.shape[1], -1)
+        return torch.cat([features, everywhere.to(x.dtype), self.place[labels].to(x.dtype), bonus], dim=2)
 
     def _shorten(self, x: Tensor) -> Tensor:
         """(B, N, C) to (B, N / s^2, s^2 C)."""
@@ -172,8 +217,12 @@ class Hourglass(nn.Module):
 
     def table(self) -> Tensor:
         """The key of each token in each region (R * R, V, W)."""
-        keys = self.key(self.codes)
+        keys = self.keys_of(self.codes)
         return torch.cat([keys, self.context.to(keys.dtype)], dim=2)
+
+    def keys_of(self, codes: Tensor) -> Tensor:
+        """What features and themes are multiplied by (..., W - marginals), for codes (..., D)."""
+        return torch.cat([self.key(codes), self.tint(codes)], dim=-1)
 
     def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """Logits (B, N, V) of what `predict` made of tokens (B, N); linear in it."""
@@ -182,8 +231,8 @@ class Hourglass(nn.Module):
         logits = unblocks(logits, len(tokens), self.config.tokens, self.config.tokens).flatten(1, 2)
         return logits.scatter_add(2, tokens[..., None], hidden[..., -1:].to(logits.dtype))
 
-    def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
-        return self.logits(self.predict(tokens, labels), tokens)
+    def forward(self, tokens: Tensor, labels: Tensor, theme: Tensor | None = None) -> Tensor:
+        return self.logits(self.predict(tokens, labels, theme), tokens)
 
     def by_region(self, x: Tensor) -> Tensor:
         """(B, N, ...) to (R * R, B * n, ...), n being the tokens of a region."""

@@ -17,7 +17,7 @@ import genfast
 from genfast import bundle
 
 PULL = [sys.executable, "-m", "genfast", "pull", "ffhq1024"]  # never shipped
-ROLES = ("predict", "draw", "decode", "encode", "evidence", "borders", "seams")
+ROLES = ("predict", "draw", "themes", "decode", "encode", "evidence", "recognise", "borders", "seams")
 FILES = ("index.json", "manifest.json", *(f"{role}.onnx" for role in ROLES))
 
 

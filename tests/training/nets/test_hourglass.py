@@ -10,7 +10,7 @@ from training.nets.hourglass import Hourglass, HourglassConfig, axial_rotation, 
 
 TINY = HourglassConfig(
     **{"tokens": 8, "vocabulary": 96, "classes": 3, "widths": (16, 24), "heads": (2, 3), "depths": (1, 1, 1)},
-    **{"head": 8, "features": 12, "regions": 2, "codes": 10},
+    **{"head": 8, "features": 12, "regions": 2, "codes": 10, "theme": 5},
 )
 
 
@@ -19,7 +19,7 @@ def speaking(config: HourglassConfig = TINY) -> Hourglass:
     network = Hourglass(config)
     if config.codes:
         network.set_codes(torch.randn_like(network.codes))
-    for parameter in (network.out.weight, network.out.bias, network.bias):
+    for parameter in (network.out.weight, network.out.bias, network.bias, network.theme.weight, network.tint[2].weight):
         torch.nn.init.normal_(parameter)
     return network.requires_grad_(False)
 
@@ -38,9 +38,11 @@ def test_at_first_tokens_are_as_likely_as_their_biases_say() -> None:
 @pytest.mark.parametrize("config", [TINY, replace(TINY, regions=1, codes=None)], ids=["codes", "learned"])
 def test_logits_are_products_with_keys_a_bias_and_a_bonus(config: HourglassConfig) -> None:
     network, (tokens, labels) = speaking(config), inputs()
-    hidden = network.predict(tokens, labels)
-    assert hidden.shape == (3, 64, 13)
-    keys = network.key(network.codes)
+    theme = torch.randn(3, 5)
+    hidden = network.predict(tokens, labels, theme)
+    assert hidden.shape == (3, 64, 18)
+    assert torch.equal(hidden[:, :, 12:17], theme[:, None].expand(3, 64, 5))
+    keys = torch.cat([network.key(network.codes), network.tint(network.codes)], dim=2)
     expected = torch.empty(3, 64, 96)
     for i in range(3):
         for row in range(8):
@@ -49,7 +51,29 @@ def test_logits_are_products_with_keys_a_bias_and_a_bonus(config: HourglassConfi
                 region = (row // 4 * 2 + column // 4) if config.regions == 2 else 0
                 expected[i, n] = keys[region] @ hidden[i, n, :-1] + network.bias[region]
                 expected[i, n, tokens[i, n]] += hidden[i, n, -1]
-    torch.testing.assert_close(network(tokens, labels), expected)
+    torch.testing.assert_close(network(tokens, labels, theme), expected)
+
+
+def test_a_theme_of_zeros_is_none_and_another_is_heard_everywhere() -> None:
+    network, (tokens, labels) = speaking(), inputs()
+    none = network.predict(tokens, labels)
+    assert torch.equal(none, network.predict(tokens, labels, torch.zeros(3, 5)))
+    features = network.predict(tokens, labels, torch.randn(3, 5))[..., :12]
+    assert (features != none[..., :12]).any(2).all()
+
+
+def test_what_is_recognised_depends_on_the_set_of_known_tokens() -> None:
+    """Not on the others, nor on where they lie; each numeral of a theme lies in -1 .. 1."""
+    network, (tokens, _) = Hourglass(replace(TINY, regions=1, codes=None)), inputs()
+    known = torch.rand(3, 64) < 0.5
+    theme, labels = network.recognise(tokens, known)
+    assert theme.shape == (3, 5) and labels.shape == (3, 4) and theme.abs().max() < 1
+    others = torch.where(known, tokens, torch.randint(96, tokens.shape))
+    torch.testing.assert_close(network.recognise(others, known), (theme, labels))
+    order = torch.randperm(64)
+    torch.testing.assert_close(network.recognise(tokens[:, order], known[:, order]), (theme, labels))
+    assert (network.recognise(tokens, ~known)[0] != theme).any(1).all()
+    assert all(x.isfinite().all() for x in network.recognise(tokens, torch.zeros_like(known)))
 
 
 def test_logits_are_linear_so_that_guidance_may_mix_what_they_are_made_of() -> None:
