@@ -28,7 +28,7 @@ from training.loop import load_average
 from training.nets.hourglass import Hourglass
 from training.nets.vqgan import FACTOR, VQGAN
 
-SAMPLING = sampler.Options(temperature_end=0.7, growth=4.0, choice_temperature=3.0, settle=0.4, seams=0.3)
+SAMPLING = sampler.Options(temperature_end=0.7, growth=3.0, choice_temperature=3.0, settle=0.4, seams=0.3)
 # Of a hole, whose surroundings say much: fewer steps and less chance are nearer to what was there.
 FILLING = sampler.Options(
     steps=8, temperature=0.8, temperature_end=0.4, growth=3.0, choice_temperature=1.0, settle=0.4, seams=0.5
