@@ -165,12 +165,12 @@ def fits(network: Hourglass, codec: VQGAN) -> bool:
 def freeze(network: Hourglass, codec: VQGAN) -> Frozen:
     """The prior as it is stored: its keys a table, its large weights rounded, and its codes those of the codebook.
 
-    It shares the codebook with the VQ-GAN's graphs; the first layer undoes what made its codes alike in size.
+    It shares the codebook with the VQ-GAN's graphs; the first layers undo what made its codes alike in size.
     """
     levels, scale = quantise(network.table().transpose(1, 2).numpy())
     frozen = Frozen(network, torch.from_numpy((levels * scale).swapaxes(1, 2))).eval()
     frozen.codes.copy_(codec.codebook)
-    for layer in (frozen.token[0], frozen.recognition.each[0]):
+    for layer in frozen.readers:
         layer.weight /= codec.codebook.square().mean().sqrt()
     frozen.recognition.half().float()
     frozen.themes.copy_(frozen.themes.half())

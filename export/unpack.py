@@ -170,7 +170,7 @@ def checkpoints(directory: Path, runs: Path) -> None:
     prior.load_state_dict(network.state_dict())
     prior.set_codes(codec.codebook)
     with torch.no_grad():
-        for layer in (prior.token[0], prior.recognition.each[0]):
+        for layer in prior.readers:
             layer.weight *= codec.codebook.square().mean().sqrt()  # what `export.sundae.freeze` took away
     rest = learn_keys(prior, network.keys)
     _write(loaded, runs, of_vqgan, codec, 0)

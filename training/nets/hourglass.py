@@ -182,6 +182,11 @@ class Hourglass(nn.Module):
             raise ValueError(f"hourglass is made for codes {list(self.codes.shape)}, not {list(codebook.shape)}")
         self.codes.copy_(codebook / codebook.square().mean().sqrt())
 
+    @property
+    def readers(self) -> tuple[nn.Linear, ...]:
+        """The layers that codes enter, but for those that make keys."""
+        return self.token[0], self.recognition.each[0]
+
     def read(self, tokens: Tensor) -> Tensor:
         """The codes (B, N, D) of tokens (B, N)."""
         return F.embedding(tokens + self.config.vocabulary * self.regions, self.codes.flatten(0, 1))
