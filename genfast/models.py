@@ -235,6 +235,11 @@ class TokenModel(Model):
             raise UsageError(f"{self.name} has no class {label!r}; it has: {', '.join(classes) or 'none'}")
         return label
 
+    def _labels(self, indices: list[int], **options: Any) -> sundae.Tokens:
+        """The classes [B] of images, by their place; 0 where the model has none."""
+        classes, names = self.bundle.manifest.classes, [self.label(i, **options) for i in indices]
+        return np.array([classes.index(name) if name else 0 for name in names], np.int64)
+
     @property
     def filling_steps(self) -> int:
         return self.filling.steps
@@ -258,8 +263,7 @@ class TokenModel(Model):
             return np.concatenate([self._draw([index], seed, 1, options, watch) for index in indices])
         classes = self.bundle.manifest.classes
         chosen = self._options({name: value for name, value in options.items() if name != "label"})
-        names = [self.label(i, **options) for i in indices]
-        labels = np.array([classes.index(name) if name else 0 for name in names], np.int64)
+        labels = self._labels(indices, **options)
         return sundae.sample(
             *self._graphs(),
             options=chosen,
@@ -289,7 +293,7 @@ class TokenModel(Model):
         **options: Any,
     ) -> tuple[Pixels, npt.NDArray[np.float32]]:
         self._check_alone()
-        name = self.label(index, label, **options)
+        labels = self._labels([index], label=label, **options)
         _check_range(seed, [index])
         chosen, classes = self._options(options, self.filling), self.bundle.manifest.classes
         shape = self.tokens.height, self.tokens.width
@@ -298,9 +302,9 @@ class TokenModel(Model):
         # Of a token that the hole cuts, what is left to see tells much.
         evidence = self.evidence().bind()(image=picture[None], known=~hole[None])["evidence"]
         predict, draw = self._graphs()
-        labels = np.array([classes.index(name) if name else 0], np.int64)
-        themes = sundae.choose_themes(self.themes(), labels, seed=seed, indices=[index])
-        if not free.all():
+        if free.all():
+            themes = sundae.choose_themes(self.themes(), labels, seed=seed, indices=[index])
+        else:
             told = self.recognise().run(tokens=given, known=~free)
             themes = told["theme"]
             if label is None:

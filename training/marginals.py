@@ -3,6 +3,8 @@
 Alone, a network takes hours to learn them, and nothing else while they dominate the loss.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ def start(network: Hourglass, grids: Images, labels: np.ndarray, rng: torch.Gene
     The last label, no class, stands for all grids together.
     """
     with every_core():
-        tokens = network.by_region(torch.from_numpy(np.stack([grid.ravel() for grid in grids]).astype(np.int64)))
+        tokens = network.by_region(flat(grids))
         places = network.by_region(torch.arange(network.config.tokens**2)[None])  # (R * R, n)
         for region, (part, place) in enumerate(zip(tokens, places, strict=True)):
             counts = _count(part.view(len(grids), -1), labels, network)  # (L, n, V)
@@ -30,6 +32,11 @@ def start(network: Hourglass, grids: Images, labels: np.ndarray, rng: torch.Gene
             with torch.no_grad():
                 network.context[region], network.bias[region] = context, bias
                 network.place[:, place] = states.view(len(counts), len(place), -1)
+
+
+def flat(grids: Iterable[np.ndarray]) -> Tensor:
+    """Grids as tokens (B, N)."""
+    return torch.from_numpy(np.stack([grid.ravel() for grid in grids]).astype(np.int64))
 
 
 def _count(tokens: Tensor, labels: np.ndarray, network: Hourglass) -> Tensor:

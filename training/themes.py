@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.data import Images
+from training.marginals import flat
 from training.nets.hourglass import THEMES, Hourglass
 from training.threads import every_core
 
@@ -32,7 +33,7 @@ def start(network: Hourglass, grids: Images, labels: np.ndarray, kept: Tensor, r
 
     A target is taken with the chance `kept` (R * R, V).
     """
-    tokens = torch.from_numpy(np.stack([grid.ravel() for grid in grids]).astype(np.int64)).to(rng.device)
+    tokens = flat(grids).to(rng.device)
     classes = torch.from_numpy(labels).to(rng.device)
     places = network.by_region(torch.arange(tokens.shape[1], device=rng.device)[None])  # (R * R, n)
     learned = [*network.tint.parameters(), *network.recognition.parameters()]
@@ -65,6 +66,6 @@ def keep(network: Hourglass, grids: Images, labels: np.ndarray) -> None:
     device = network.themes.device
     for label, row in enumerate(network.themes):
         which = np.resize(np.flatnonzero(labels == label), THEMES)
-        tokens = torch.from_numpy(np.stack([grids[i].ravel() for i in which]).astype(np.int64)).to(device)
+        tokens = flat(grids[i] for i in which).to(device)
         for part, some in zip(row.split(64), tokens.split(64), strict=True):
             part.copy_(network.recognise(some, torch.ones_like(some, dtype=torch.bool))[0])
