@@ -18,10 +18,12 @@ from training import marginals, themes
 from training.data import Images, load, tokens
 from training.loop import average_gradients, gather, load_average, newest_checkpoint
 from training.nets.hourglass import ROWS, Hourglass, HourglassConfig, score
+from training.noise import corrupt, holes, shares
 from training.recipe import DataConfig, LoopConfig, config
 
 CLIP = 1.0  # norm of the gradient
 WEIGHT_DECAY = 0.01  # of the linear layers
+HIDDEN = 2  # rate of the hidden layers, which Muon (Jordan et al. 2024) updates, over that of all else
 WATCHED = 48  # held-out grids
 CORRUPTED = (25, 50, 75, 100)  # percent of their tokens that are random
 TINY = 1e-30  # probability that counts as least
@@ -68,12 +70,18 @@ class SundaeTraining:
             self.network.set_codes(self.vqgan.codebook)
         if recipe.start is not None:
             load_average(newest_checkpoint(recipe.start), self.network)
-        linear = {module.weight for module in self.network.modules() if isinstance(module, nn.Linear)}
+        layers = [module.weight for module in self.network.modules() if isinstance(module, nn.Linear)]
+        hidden = {p for part in self.network.trunk for p in part.parameters()}
+        rest = [p for p in self.network.parameters() if p not in {*layers}]
         groups = [
-            {"params": [p for p in self.network.parameters() if (p in linear) == decays], "weight_decay": decay}
-            for decays, decay in ((True, WEIGHT_DECAY), (False, 0.0))
+            {"params": [p for p in layers if p not in hidden], "weight_decay": WEIGHT_DECAY},
+            {"params": rest, "weight_decay": 0.0},
         ]
-        self.optimizers = {"optimizer": torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98))}
+        muon = dict(lr=HIDDEN * recipe.lr, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw")
+        self.optimizers = {
+            "optimizer": torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98)),
+            "muon": torch.optim.Muon([p for p in layers if p in hidden], **muon),
+        }
         held_out, labels = load(recipe.data, "validation", WATCHED)
         self.held_out = torch.from_numpy(np.stack([held_out[i] for i in range(len(held_out))])).flatten(1).long()
         self.labels = torch.from_numpy(labels)
@@ -121,11 +129,12 @@ class SundaeTraining:
         def random(*shape: int) -> Tensor:
             return torch.rand(shape, generator=rng, device=targets.device)
 
+        hole = holes(len(targets), recipe.hourglass.tokens, rng)
         with self.fabric.autocast():
-            theme, label_loss = themes.recognised(network, targets, labels, rng)
+            theme, label_loss = themes.recognised(network, targets, ~hole, labels, rng)
         theme = torch.where(random(len(labels), 1) < recipe.label_dropout, 0, theme.float())
         labels = torch.where(random(len(labels)) < recipe.label_dropout, recipe.hourglass.classes, labels)
-        z = corrupt(targets, random(len(targets), 1), recipe.hourglass.vocabulary, rng)
+        z = corrupt(targets, shares(hole, rng), recipe.hourglass.vocabulary, rng)
         kept = random(*targets.shape) < self.kept[network.regions, targets]
         losses = []
         with self.fabric.autocast():
@@ -140,11 +149,12 @@ class SundaeTraining:
                     ones = torch.ones(len(z), device=z.device)
                     z, _ = network.draw(hidden, z, ones, random(*z.shape), table=table)
         loss = torch.stack(losses).mean()
-        optimizer.zero_grad()
+        network.zero_grad()
         (loss + label_loss).backward()
         average_gradients(self.fabric, network)
         nn.utils.clip_grad_norm_(network.parameters(), CLIP)
-        optimizer.step()
+        for each in self.optimizers.values():
+            each.step()
         return {"loss": loss, "loss_label": label_loss} | {f"loss_{i}": value for i, value in enumerate(losses, 1)}
 
     @torch.no_grad()
@@ -215,12 +225,6 @@ class SundaeTraining:
         return gather(self.fabric, torch.from_numpy(pictures).to(device))[: side**2].cpu().numpy()
 
 
-def corrupt(z: Tensor, share: Tensor, vocabulary: int, rng: torch.Generator) -> Tensor:
-    """Replace a share (B, 1) of tokens (B, N), on average, by random ones."""
-    noise = torch.randint(vocabulary, z.shape, generator=rng, device=z.device)
-    return torch.where(torch.rand(z.shape, generator=rng, device=z.device) < share, noise, z)
-
-
 class CrossEntropy(torch.autograd.Function):
     """Mean cross-entropy over the rows that are kept, in nats.
 
@@ -253,4 +257,4 @@ class CrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx, d_loss):  # type: ignore[no-untyped-def]
         n, *gradients = ctx.saved_tensors
-        return *(gradient * (d_loss / n) for gradient in gradients), None, None, None
+        return *(gradient.mul_(d_loss / n) for gradient in gradients), None, None, None

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from training.data import Images
 from training.marginals import flat
 from training.nets.hourglass import THEMES, Hourglass
+from training.noise import holes
 from training.threads import every_core
 
 ROUNDS = 1500
@@ -17,13 +18,11 @@ PLACES = 64  # of the tokens of a region, a round
 NOISE = 0.1  # in a theme, whose numbers lie in -1 .. 1: near ones are to mean nearly the same
 
 
-def recognised(network: Hourglass, tokens: Tensor, labels: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Themes (B, K) of tokens (B, N), of which a rectangle is hidden, with noise; the loss in telling labels (B,)."""
-    side = network.config.tokens
-    bounds = torch.rand(2, 2, len(tokens), 1, generator=rng, device=tokens.device).sort(0).values * side
-    along = torch.arange(side, device=tokens.device)
-    rows, columns = ((along >= bounds[0]) & (along < bounds[1])).unbind()  # (B, side)
-    theme, said = network.recognise(tokens, ~(rows[:, :, None] & columns[:, None]).flatten(1))
+def recognised(
+    network: Hourglass, tokens: Tensor, known: Tensor, labels: Tensor, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Themes (B, K), with noise, of those tokens (B, N) that are known (B, N); the loss in telling labels (B,)."""
+    theme, said = network.recognise(tokens, known)
     noise = torch.randn(theme.shape, generator=rng, device=theme.device)
     return theme + NOISE * noise, F.cross_entropy(said, labels)
 
@@ -49,7 +48,8 @@ def start(network: Hourglass, grids: Images, labels: np.ndarray, kept: Tensor, r
             region = int(torch.randint(len(places), (), generator=rng, device=rng.device))
             some = places[region, torch.randperm(places.shape[1], generator=rng, device=rng.device)[:PLACES]]
             targets, label = tokens[rows][:, some], classes[rows]
-            theme, loss = recognised(network, tokens[rows], label, rng)
+            known = ~holes(BATCH, network.config.tokens, rng)
+            theme, loss = recognised(network, tokens[rows], known, label, rng)
             hidden = torch.cat([theme[:, None].expand(-1, len(some), -1), network.place[label][:, some]], dim=2)
             keys = torch.cat([network.tint(network.codes[region]), network.context[region]], dim=1)
             taken = torch.rand(targets.shape, generator=rng, device=rng.device) < kept[region, targets]

@@ -16,7 +16,7 @@ from training.data import tokens
 from training.loop import newest_checkpoint, run
 from training.nets.hourglass import Hourglass
 from training.recipe import Recipe, validate
-from training.sundae import CrossEntropy, SundaeRecipe, SundaeTraining, corrupt
+from training.sundae import CrossEntropy, SundaeRecipe, SundaeTraining
 
 Thumbnails = tuple[np.ndarray, np.ndarray]
 
@@ -85,14 +85,6 @@ def test_a_capped_target_stays_as_likely_as_it_is() -> None:
     assert taken.shape[1] < 0.5 * counts.sum() and bias.grad.abs().max() < 1e-6
 
 
-def test_a_share_of_tokens_becomes_random() -> None:
-    z = torch.full((3, 20_000), 5)
-    noisy = corrupt(z, torch.tensor([[0.0], [0.3], [1.0]]), 8, rng())
-    assert torch.equal(noisy[0], z[0])
-    torch.testing.assert_close((noisy != z).float().mean(1), torch.tensor([0, 0.3 * 7 / 8, 7 / 8]), atol=0.02, rtol=0)
-    torch.testing.assert_close(noisy[2].bincount(minlength=8) / 20_000, torch.full((8,), 1 / 8), atol=0.01, rtol=0)
-
-
 def test_it_starts_from_how_often_tokens_are_met(grey: Callable[..., SundaeTraining], thumbnails: Thumbnails) -> None:
     training = grey()
     figures, pictures = training.watch(training.network, thumbnails[0])
@@ -113,6 +105,17 @@ def test_steps_move_every_weight(grey: Callable[..., SundaeTraining], thumbnails
     assert all(value.isfinite() and value.shape == () for value in figures.values())
     assert set(figures) == {"loss", "loss_label", *(f"loss_{i + 1}" for i in range(unroll))}
     assert not [name for name, value in training.network.named_parameters() if torch.equal(value, before[name])]
+
+
+def test_muon_updates_the_hidden_matrices_and_adamw_all_else(grey: Callable[..., SundaeTraining]) -> None:
+    training = grey(lr=3e-4)
+    names = {parameter: name for name, parameter in training.network.named_parameters()}
+    (muon,), (decaying, free) = (training.optimizers[name].param_groups for name in ("muon", "optimizer"))
+    hidden, linear, rest = ([names[p] for p in group["params"]] for group in (muon, decaying, free))
+    assert {name.split(".")[0] for name in hidden} == {"before", "down", "within", "up", "after"}
+    assert sorted(hidden + linear + rest) == sorted(names.values())
+    assert "out.weight" in linear and "position" in rest and {name.split(".")[-1] for name in hidden} == {"weight"}
+    assert muon["lr"] == pytest.approx(6e-4) and muon["weight_decay"] == decaying["weight_decay"] > free["weight_decay"]
 
 
 def test_guesses_are_made_late(grey: Callable[..., SundaeTraining], thumbnails: Thumbnails) -> None:

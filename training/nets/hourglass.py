@@ -25,6 +25,7 @@ HIDDEN = 256  # width between a code and what is made of it
 LEARNED = 64  # length of the codes of tokens that have none
 THEMES = 512  # of each class that are kept
 ROWS = 256  # logits of so many tokens are held at a time
+FEW = 256  # tokens: up to so many, attention in parts is the faster to learn
 BLOCK = 64  # tokens of the vocabulary among which one is looked for at a time
 
 
@@ -64,8 +65,15 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, N, head)
-        y = F.scaled_dot_product_attention(rotate(q, rotation), rotate(k, rotation), v)
+        y = attend(rotate(q, rotation), rotate(k, rotation), v)
         return self.out(y.transpose(1, 2).flatten(2))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention (B, heads, N, head), in parts where PyTorch's fused one is slow to learn: few tokens on a CPU."""
+    if not q.requires_grad or q.device.type != "cpu" or q.shape[2] > FEW:
+        return F.scaled_dot_product_attention(q, k, v)
+    return (q * q.shape[3] ** -0.5 @ k.transpose(2, 3)).softmax(3).to(v.dtype) @ v
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
@@ -97,7 +105,7 @@ class Layers(nn.Module):
             nn.Sequential(
                 nn.LayerNorm(width),
                 nn.Linear(width, 4 * width),
-                nn.GELU(approximate="tanh"),
+                nn.GELU(),
                 nn.Linear(4 * width, width),
             )
             for _ in range(depth)
@@ -181,6 +189,11 @@ class Hourglass(nn.Module):
         if codebook.shape != self.codes.shape:
             raise ValueError(f"hourglass is made for codes {list(self.codes.shape)}, not {list(codebook.shape)}")
         self.codes.copy_(codebook / codebook.square().mean().sqrt())
+
+    @property
+    def trunk(self) -> tuple[nn.Module, ...]:
+        """What lies between the embeddings and the output layer."""
+        return self.before, self.down, self.within, self.up, self.after
 
     @property
     def readers(self) -> tuple[nn.Linear, ...]:

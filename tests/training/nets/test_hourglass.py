@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from training.nets.hourglass import Hourglass, HourglassConfig, axial_rotation, pick, rotate
+from training.nets.hourglass import FEW, Hourglass, HourglassConfig, attend, axial_rotation, pick, rotate
 
 TINY = HourglassConfig(
     **{"tokens": 8, "vocabulary": 96, "classes": 3, "widths": (16, 24), "heads": (2, 3), "depths": (1, 1, 1)},
@@ -142,6 +143,17 @@ def test_rotation_tells_by_how_much_positions_differ() -> None:
     torch.testing.assert_close(products[2, 3, 4, 1], products[5, 6, 7, 4], atol=1e-5, rtol=0)
     torch.testing.assert_close(products[3, 3, 3, 3], q @ k, atol=1e-5, rtol=0)
     assert abs(products[2, 3, 4, 1] - products[2, 3, 1, 4]) > 1e-3
+
+
+@pytest.mark.parametrize("tokens", [16, FEW + 1])
+def test_attention_is_the_same_in_parts(tokens: int) -> None:
+    q, k, v, gradient = torch.randn(4, 2, 3, tokens, 8)
+    fused, own = ([x.clone().requires_grad_() for x in (q, k, v)] for _ in range(2))
+    F.scaled_dot_product_attention(*fused).backward(gradient)
+    attend(*own).backward(gradient)
+    torch.testing.assert_close(attend(q, k, v), attend(*own).detach())
+    for a, b in zip(own, fused, strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
 
 
 @pytest.mark.parametrize("informed", [False, True])
