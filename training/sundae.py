@@ -23,7 +23,7 @@ from training.recipe import DataConfig, LoopConfig, config
 
 CLIP = 1.0  # norm of the gradient
 WEIGHT_DECAY = 0.01  # of the linear layers
-HIDDEN = 2  # rate of the hidden layers, which Muon (Jordan et al. 2024) updates, over that of all else
+HIDDEN_RATE = 2  # rate of the hidden layers, which Muon (Jordan et al. 2024) updates, over that of all else
 WATCHED = 48  # held-out grids
 CORRUPTED = (25, 50, 75, 100)  # percent of their tokens that are random
 TINY = 1e-30  # probability that counts as least
@@ -77,7 +77,7 @@ class SundaeTraining:
             {"params": [p for p in layers if p not in hidden], "weight_decay": WEIGHT_DECAY},
             {"params": rest, "weight_decay": 0.0},
         ]
-        muon = dict(lr=HIDDEN * recipe.lr, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw")
+        muon = dict(lr=HIDDEN_RATE * recipe.lr, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw")
         self.optimizers = {
             "optimizer": torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98)),
             "muon": torch.optim.Muon([p for p in layers if p in hidden], **muon),

@@ -66,7 +66,8 @@ def test_checkpoints_can_be_exported_again(exported: Path, tmp_path: Path) -> No
     assert len(names) >= 2
     for name in names:
         old, new = (np.frombuffer(files[name], np.uint8) for files in (before, after))
-        assert len(new) == len(old) and (new != old).mean() < 1e-4  # sums may round otherwise from one time to the next
+        # Sums may round otherwise from one time to the next: by one in the last place, where they do.
+        assert len(new) == len(old) and (new != old).mean() < 1e-4 and np.isin(new - old, (0, 1, 255)).all()
     with pytest.raises(UsageError, match="exists"):
         unpack.checkpoints(exported, runs)
 
