@@ -28,11 +28,10 @@ from training.loop import load_average
 from training.nets.hourglass import Hourglass
 from training.nets.vqgan import FACTOR, VQGAN
 
-SAMPLING = sampler.Options(temperature_end=0.7, growth=3.0, choice_temperature=3.0, settle=0.4, seams=0.3)
+# So much chance in the choice that it is one: the surest tokens are plain, and make bald heads without glasses.
+SAMPLING = sampler.Options(temperature_end=0.4, choice_temperature=30.0, settle=0.4)
 # Of a hole, whose surroundings say much: fewer steps and less chance are nearer to what was there.
-FILLING = sampler.Options(
-    steps=8, temperature=0.8, temperature_end=0.4, growth=3.0, choice_temperature=1.0, settle=0.4, seams=0.5
-)
+FILLING = sampler.Options(steps=7, temperature=0.6, temperature_end=0.3, growth=3.0, choice_temperature=1.0, settle=0.4)
 DIVERGENCE = 0.01  # nats a token that arithmetic in int8 may cost
 
 PARITY = {
@@ -48,14 +47,14 @@ PARITY = {
 
 
 class Predict(nn.Module):
-    """Tokens (B, N), labels (B,) and themes (B, K) to what their logits are made of (B, N, W + 1)."""
+    """Tokens (B, N), labels (B,), themes (B, K) and what is known (B, N) to what logits are made of (B, N, W + 1)."""
 
     def __init__(self, network: Hourglass) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, tokens: Tensor, label: Tensor, theme: Tensor) -> Tensor:
-        return self.network.predict(tokens, label, theme)
+    def forward(self, tokens: Tensor, label: Tensor, theme: Tensor, known: Tensor) -> Tensor:
+        return self.network.predict(tokens, label, theme, known)
 
 
 class Recognise(nn.Module):
@@ -258,11 +257,11 @@ def choose(
             seconds[role][precision].append(time.perf_counter() - began)
         return outputs["int8"]
 
-    def predict(z: np.ndarray, label: np.ndarray, theme: np.ndarray) -> np.ndarray:
-        hidden = run("predict", tokens=z, label=label, theme=theme)["hidden"]
-        given = torch.from_numpy(z)
-        exact = network(given, torch.from_numpy(label), torch.from_numpy(theme)).log_softmax(2)
-        rounded = frozen.logits(torch.from_numpy(hidden), given).log_softmax(2)
+    def predict(*arrays: np.ndarray) -> np.ndarray:
+        hidden = run("predict", **dict(zip(("tokens", "label", "theme", "known"), arrays, strict=True)))["hidden"]
+        given = [torch.from_numpy(array) for array in arrays]
+        exact = network(*given).log_softmax(2)
+        rounded = frozen.logits(torch.from_numpy(hidden), given[0]).log_softmax(2)
         costs["predict"].append(float((exact.exp() * (exact - rounded)).sum(2).mean()))
         return hidden
 
@@ -307,17 +306,17 @@ def choose(
     return graphs, figures
 
 
-def tokens(network: Hourglass, batch: int) -> dict[str, Tensor]:
-    """Random tokens, labels and themes."""
-    config = network.config
-    label, theme = torch.randint(config.classes + 1, (batch,)), 2 * torch.rand(batch, config.theme) - 1
-    return {"tokens": torch.randint(config.vocabulary, (batch, config.tokens**2)), "label": label, "theme": theme}
-
-
 def partly(network: Hourglass, batch: int) -> dict[str, Tensor]:
     """Random tokens, most of them known."""
-    z = tokens(network, batch)["tokens"]
+    z = torch.randint(network.config.vocabulary, (batch, network.config.tokens**2))
     return {"tokens": z, "known": torch.rand(z.shape) < 0.8}
+
+
+def tokens(network: Hourglass, batch: int) -> dict[str, Tensor]:
+    """Random tokens, labels and themes, and which tokens are known."""
+    label, theme = torch.randint(network.config.classes + 1, (batch,)), 2 * torch.rand(batch, network.config.theme) - 1
+    z, known = partly(network, batch).values()
+    return {"tokens": z, "label": label, "theme": theme, "known": known}
 
 
 def graph(path: str, *providers: str) -> dict[str, object]:

@@ -309,12 +309,13 @@ class TokenModel(Model):
             themes = told["theme"]
             if label is None:
                 labels = told["label"].argmax(1)
-        common: dict[str, Any] = dict(vocabulary=self.tokens.vocabulary, labels=labels, themes=themes, seed=seed)
+        common: dict[str, Any] = dict(labels=labels, themes=themes, seed=seed)
         tokens = sundae.sample(
             predict,
             draw,
             options=chosen,
             shape=shape,
+            vocabulary=self.tokens.vocabulary,
             evidence=self._beside(chosen, evidence),
             unlabelled=len(classes),
             indices=[index],
@@ -350,8 +351,8 @@ class TokenModel(Model):
         """The two graphs of a step for one batch: features stay on the device between them."""
         run_predict, run_draw = self.predict.bind(), self.draw.bind()
 
-        def predict(tokens: sundae.Tokens, label: sundae.Tokens, theme: sundae.Floats) -> npt.ArrayLike:
-            return run_predict(tokens=tokens, label=label, theme=theme)["hidden"]
+        def predict(tokens: sundae.Tokens, label: sundae.Tokens, theme: sundae.Floats, known: Mask) -> npt.ArrayLike:
+            return run_predict(tokens=tokens, label=label, theme=theme, known=known)["hidden"]
 
         def draw(
             hidden: npt.ArrayLike,

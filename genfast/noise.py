@@ -19,7 +19,7 @@ class Purpose(IntEnum):
     PRIOR = 0  # x_T
     LATENT = 1  # z, the generator's own input
     POSTERIOR = 2  # the noise of q(x_{t-1} | x_t, x_0)
-    TOKENS = 3  # random tokens: z_0, and those that take the place of unsure ones
+    TOKENS = 3  # random tokens: z_0
     CATEGORY = 4  # the uniform number that picks a token from its distribution
     UPDATE = 5  # which tokens are redrawn
     CHOICE = 6  # what is added to the confidence in a token

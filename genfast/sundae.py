@@ -24,12 +24,12 @@ Order = Literal["confidence", "random"]
 class Predict(Protocol):
     """The network but for its output layer, for B images of N tokens.
 
-    tokens [B, N] i64, label [B] i64, theme [B, K] f32 -> hidden [B, N, D] f32, in which the logits are linear. It may
-    stay on a device and need not outlive the call after the next: np.asarray brings it here. A theme says what all
-    tokens of an image have in common; one of zeros is none.
+    tokens [B, N] i64, label [B] i64, theme [B, K] f32, known [B, N] bool -> hidden [B, N, D] f32, in which the logits
+    are linear. It may stay on a device and need not outlive the call after the next: np.asarray brings it here. A theme
+    says what all tokens of an image have in common; one of zeros is none. Tokens that are not known are not looked at.
     """
 
-    def __call__(self, tokens: Tokens, label: Tokens, theme: Floats, /) -> npt.ArrayLike: ...
+    def __call__(self, tokens: Tokens, label: Tokens, theme: Floats, known: Mask, /) -> npt.ArrayLike: ...
 
 
 class Draw(Protocol):
@@ -125,22 +125,22 @@ def sample(
     [B, N] before the first step and after each; it may keep them.
 
     Order "random": a random share of the tokens is redrawn at each step. Order "confidence": all are, and the next step
-    sees only the surest of them among random tokens, more at each step (as Chang et al. 2022, MaskGIT, whose cosine is
-    near `growth` 2). Tokens drawn at once do not know of each other: the higher the growth, the fewer of them decide on
+    sees only the surest of them, more at each step (as Chang et al. 2022, MaskGIT, whose cosine is near `growth` 2).
+    Tokens drawn at once do not know of each other: the higher the growth, the fewer of them decide on
     the colours of all. While it settles, it sees all of them: what was drawn in the dark can still be mended, on the
     black and the white squares of a chessboard in turn, so that no two neighbours change at once.
     An image is finished, and leaves the batch, when as many draws in a row as it has tokens to draw changed nothing.
     """
     length = shape[0] * shape[1]
     colour = np.indices(shape).sum(0).ravel() % 2  # of squares
-    tokens = _random_tokens(vocabulary, seed, indices, 0, length)  # z_0
+    u = uniform(seed, indices, 0, Purpose.TOKENS, (length,))  # in float32, u * vocabulary could round up to it
+    tokens = np.multiply(u, vocabulary, dtype=np.float64).astype(np.int64)  # z_0
     free = np.ones_like(tokens, bool)
     if fixed is not None:
         free = ~fixed[0]
         tokens = np.where(free, tokens, fixed[1])
     if watch:
         watch(tokens.copy())
-    seen = tokens.copy()  # by the network at the next step
     known = ~free  # of these, those that are no noise
     calm = np.zeros(len(tokens), np.int64)  # draws since a token changed
     rows = np.flatnonzero(free.any(1))  # images that are not finished
@@ -153,22 +153,23 @@ def sample(
         if not rows.size:
             break
         address = seed, [indices[row] for row in rows.tolist()], step
-        inputs, may_change, before = seen[rows], free[rows], tokens[rows]
-        hidden = predict(inputs, labels[rows], themes[rows])  # [B, N, D]
+        before, may_change = tokens[rows], free[rows]
+        seen = known[rows] if options.order == "confidence" else np.ones_like(may_change)
+        hidden = predict(before, labels[rows], themes[rows], seen)  # [B, N, D]
         if options.guidance != 1:
-            unguided = predict(inputs, np.full(len(rows), unlabelled, np.int64), np.zeros_like(themes[rows]))
+            unguided = predict(before, np.full(len(rows), unlabelled, np.int64), np.zeros_like(themes[rows]), seen)
             # The only arithmetic on features that is not in a graph: they come here for it.
             guided, hidden = np.asarray(hidden, np.float32), np.asarray(unguided, np.float32)
             hidden = hidden + options.guidance * (guided - hidden)
         u = uniform(*address, Purpose.CATEGORY, (length,))
         # What is drawn comes here, to be chosen from: 12 bytes a token.
-        more = () if evidence is None else (evidence(inputs, known[rows]),)
-        drawn, probability = map(np.asarray, draw(hidden, inputs, np.full(len(rows), temperature), u, *more))
+        more = () if evidence is None else (evidence(before, known[rows]),)
+        drawn, probability = map(np.asarray, draw(hidden, before, np.full(len(rows), temperature), u, *more))
 
         if options.order == "random":
             chance = uniform(*address, Purpose.UPDATE, (length,))
             update = _largest(chance, may_change, share)
-            seen[rows] = tokens[rows] = after = np.where(update, drawn, before)
+            tokens[rows] = after = np.where(update, drawn, before)
         else:
             update = may_change & ((colour == step % 2) | ~known[rows].all(1, keepdims=True))
             tokens[rows] = after = np.where(update, drawn, before)
@@ -176,8 +177,7 @@ def sample(
             chance = uniform(*address, Purpose.CHOICE, (length,))
             gumbel = -np.log(-np.log(np.maximum(chance, 1e-30)))
             sureness = np.log(np.maximum(probability, 1e-30)) + options.choice_temperature * (1 - done) * gumbel
-            known[rows] = kept = ~may_change | _largest(sureness, may_change, done**options.growth)
-            seen[rows] = np.where(kept, after, _random_tokens(vocabulary, *address, length))
+            known[rows] = ~may_change | _largest(sureness, may_change, done**options.growth)
         if watch:
             watch(tokens.copy())
 
@@ -197,22 +197,19 @@ def likelihood(
     tokens: Tokens,
     free: Mask,
     *,
-    vocabulary: int,
     labels: Tokens,
     themes: Floats,
     seed: int,
 ) -> Floats:
     """Log-probabilities f32 [B, N], in nats, of the `free` tokens given the others; 0 where a token is not free.
 
-    A random half of the free tokens is judged at a time, with random tokens in its place: the same for all images, so
-    that they are judged alike. Probabilities below exp(-10) of that of the likeliest token are given as about that.
+    A random half of the free tokens is hidden and judged at a time: the same for all images, so that they are judged
+    alike. Probabilities below exp(-10) of that of the likeliest token are given as about that.
     """
-    length = tokens.shape[1]
-    noise = _random_tokens(vocabulary, seed, [0], 0, length)
-    first = uniform(seed, [0], 0, Purpose.HALVES, (length,)) < 0.5
+    first = uniform(seed, [0], 0, Purpose.HALVES, tokens.shape[1:]) < 0.5
     result = np.zeros(tokens.shape, np.float32)
     for half in free & first, free & ~first:
-        hidden = np.array(predict(np.where(half, noise, tokens), labels, themes), np.float32)  # [B, N, D]
+        hidden = np.array(predict(tokens, labels, themes, ~half), np.float32)  # [B, N, D]
         # `draw` tells the probability of what it draws. A bonus for the token in question has it drawn at the lowest of
         # temperatures, unless another is that much likelier, and multiplies its odds by a known factor.
         hidden[..., -1] = _BONUS
@@ -229,12 +226,6 @@ def choose_themes(kept: Floats, labels: Tokens, *, seed: int, indices: Sequence[
     """A theme [B, K] for each of the images `indices` of `seed`, among those kept [L, M, K] for each of L labels."""
     u = uniform(seed, indices, 0, Purpose.THEME, (1,))[:, 0]
     return kept[labels, np.multiply(u, kept.shape[1], dtype=np.float64).astype(np.int64)]
-
-
-def _random_tokens(vocabulary: int, seed: int, indices: Sequence[int], step: int, length: int) -> Tokens:
-    """Uniform over the vocabulary: i64 [B, length]."""
-    u = uniform(seed, indices, step, Purpose.TOKENS, (length,))
-    return np.multiply(u, vocabulary, dtype=np.float64).astype(np.int64)  # in float32 it could round up to `vocabulary`
 
 
 def _largest(scores: npt.NDArray[np.floating], among: Mask, share: float) -> Mask:

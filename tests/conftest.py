@@ -91,12 +91,16 @@ step (float[B,1,28,28] x_t, int64[B] t, int64[B] s, float[B,1,28,28] noise)
 }
 """
 
-# The features of a token depend on all tokens, and are rounded to int8 by the range of the whole batch.
+# The features of a token depend on all tokens that are known, and are rounded to int8 by the range of the whole batch.
 PREDICT = """
 <ir_version: 9, opset_import: ["": 17]>
-predict (int64[B,6] tokens, int64[B] label, float[B,2] theme) => (float[B,6,8] hidden) <int64[1] row = {1}>
+predict (int64[B,6] tokens, int64[B] label, float[B,2] theme, bool[B,6] known) => (float[B,6,8] hidden)
+<int64[1] row = {1}, int64[1] last = {2}>
 {
-    each = Gather (embedding, tokens)
+    read = Gather (embedding, tokens)
+    one = Cast <to = 1> (known)
+    shown = Unsqueeze (one, last)
+    each = Mul (read, shown)
     mean = ReduceMean <axes = [1]> (each)
     class = Gather (classes, label)
     motif = MatMul (theme, motifs)

@@ -6,19 +6,26 @@ from torch.nn import functional as F
 
 COARSE = 5  # random numbers along a side, of which the shapes of holes are made
 LARGEST = 0.5  # share of the tokens that a hole has
+GROWTH = 3  # of what is known, as of genfast.sundae.Options
 
 
 def holes(count: int, side: int, rng: torch.Generator) -> Tensor:
-    """Holes of any shape, true, in grids of tokens: (B, N) bool."""
+    """Holes of any shape, true, in grids of tokens: (B, N) bool. Half are blobs, half winding bands."""
     coarse = torch.randn(count, 1, COARSE, COARSE, generator=rng, device=rng.device)
     heights = F.interpolate(coarse, size=side, mode="bicubic").flatten(1)  # (B, N)
-    ranks = heights.argsort(1).argsort(1)
+    band = torch.rand(count, 1, generator=rng, device=rng.device) < 0.5  # along the level of zero
+    ranks = torch.where(band, heights.abs(), heights).argsort(1).argsort(1)
     return ranks < LARGEST * side**2 * torch.rand(count, 1, generator=rng, device=rng.device)
 
 
-def shares(hole: Tensor, rng: torch.Generator) -> Tensor:
-    """Shares (B, N) of tokens that are to be random: even in half of the pictures, else in the hole (B, N) alone."""
+def shares(hole: Tensor, told: Tensor, rng: torch.Generator) -> Tensor:
+    """Shares (B, N) of tokens that are to be random: even in half of the pictures, else in the hole (B, N) alone.
+
+    Uniform as of Savinov et al.; where it is told (B, 1) which tokens are random, one of the shares that the sampler
+    goes through: a picture begins with few known tokens, or none.
+    """
     share, kind = torch.rand(2, len(hole), 1, generator=rng, device=rng.device)
+    share = torch.where(told, 1 - share**GROWTH, share)
     return torch.where(hole | (kind < 0.5), share, 0)
 
 

@@ -25,7 +25,8 @@ CLIP = 1.0  # norm of the gradient
 WEIGHT_DECAY = 0.01  # of the linear layers
 HIDDEN_RATE = 2  # rate of the hidden layers, which Muon (Jordan et al. 2024) updates, over that of all else
 WATCHED = 48  # held-out grids
-CORRUPTED = (25, 50, 75, 100)  # percent of their tokens that are random
+PERCENT = (50, 75, 90, 100)  # of held-out tokens that are hidden
+TOLD = 0.75  # share of the pictures of which the network is told which tokens are known
 TINY = 1e-30  # probability that counts as least
 SHOWN = 128  # pixels along the side of a picture in the log
 
@@ -134,7 +135,9 @@ class SundaeTraining:
             theme, label_loss = themes.recognised(network, targets, ~hole, labels, rng)
         theme = torch.where(random(len(labels), 1) < recipe.label_dropout, 0, theme.float())
         labels = torch.where(random(len(labels)) < recipe.label_dropout, recipe.hourglass.classes, labels)
-        z = corrupt(targets, shares(hole, rng), recipe.hourglass.vocabulary, rng)
+        told = random(len(labels), 1) < TOLD
+        z = corrupt(targets, shares(hole, told, rng), recipe.hourglass.vocabulary, rng)
+        known = ~told | (z == targets)
         kept = random(*targets.shape) < self.kept[network.regions, targets]
         losses = []
         with self.fabric.autocast():
@@ -142,12 +145,13 @@ class SundaeTraining:
             # A token that is taken as a target so rarely seems the rarer: its logit makes up for that.
             bias = network.bias + self.kept.log()
             for unrolled in range(unroll):
-                hidden = network.predict(z, labels, theme).float()
+                hidden = network.predict(z, labels, theme, known).float()
                 rows = (network.by_region(x) for x in (hidden, z, targets, kept))
                 losses.append(CrossEntropy.apply(table, bias, *rows))
                 if unrolled < unroll - 1:
                     ones = torch.ones(len(z), device=z.device)
                     z, _ = network.draw(hidden, z, ones, random(*z.shape), table=table)
+                    known = ~told | (random(*z.shape) >= shares(hole, told, rng))
         loss = torch.stack(losses).mean()
         network.zero_grad()
         (loss + label_loss).backward()
@@ -159,9 +163,10 @@ class SundaeTraining:
 
     @torch.no_grad()
     def watch(self, network: Hourglass, data: Images) -> tuple[dict[str, float], np.ndarray]:
-        """Cross-entropy in nats of held-out tokens at several shares of random ones, and samples, a row for a class.
+        """Cross-entropy in nats of held-out tokens, in shares or holes that are hidden, and samples, a row for a class.
 
-        Themes are those of the pictures. The ones to draw with are taken from the training data anew.
+        Themes are those of the pictures, or of what is around the hole. The ones to draw with are taken from the
+        training data anew.
         """
         themes.keep(network, *load(self.config.data, "train"))
         self.network.themes.copy_(network.themes)  # as constants are, so that their average stays what it is
@@ -171,19 +176,20 @@ class SundaeTraining:
         with self.fabric.autocast():
             table = network.table()
         figures = {}
-        for percent in CORRUPTED:
+        everywhere = torch.ones_like(z, dtype=torch.bool)
+        hole = holes(len(z), network.config.tokens, rng)
+        for name, percent, part in *((str(x), x, everywhere) for x in PERCENT), ("hole", 100, hole):
             errors = []
-            for targets, label in zip(z.split(8), labels.split(8), strict=True):
-                share = torch.full((len(targets), 1), percent / 100, device=z.device)
-                noisy = corrupt(targets, share, network.config.vocabulary, rng)
+            for targets, label, counted in zip(z.split(8), labels.split(8), part.split(8), strict=True):
+                known = ~counted | (torch.rand(targets.shape, generator=rng, device=z.device) >= percent / 100)
+                around = ~counted | (part is everywhere)
                 with self.fabric.autocast():
-                    everywhere = torch.ones_like(noisy, dtype=torch.bool)
-                    theme, _ = network.recognise(targets, everywhere)
-                    hidden = network.predict(noisy, label, theme).float()
-                    rows = (network.by_region(x) for x in (hidden, noisy, targets, everywhere))
-                    errors.append(CrossEntropy.apply(table, network.bias, *rows) * len(targets))
-            error = torch.stack(errors).sum() / len(z)
-            figures[f"held_out_{percent}"] = self.fabric.all_reduce(error).item()
+                    theme, _ = network.recognise(targets, around)
+                    hidden = network.predict(targets, label, theme, known).float()
+                    rows = (network.by_region(x) for x in (hidden, targets, targets, counted))
+                    errors.append(CrossEntropy.apply(table, network.bias, *rows) * counted.sum())
+            error = torch.stack(errors).sum() / part.sum()
+            figures[f"held_out_{name}"] = self.fabric.all_reduce(error).item()
         return figures, self._sample(network, table)
 
     def _sample(self, network: Hourglass, table: Tensor) -> np.ndarray:

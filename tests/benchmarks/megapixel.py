@@ -36,13 +36,13 @@ def parts(model: TokenModel) -> dict[str, Callable[[], object]]:
     """The graphs that draw, on one image each."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(model.tokens.vocabulary, size=(1, model.tokens.height * model.tokens.width))
-    predict = partial(model.predict.run, tokens=tokens, label=np.zeros(1, np.int64), theme=model.themes()[0, :1])
+    known, theme = np.ones(tokens.shape, bool), model.themes()[0, :1]
+    predict = partial(model.predict.run, tokens=tokens, label=np.zeros(1, np.int64), theme=theme, known=known)
     uniform = rng.random(tokens.shape, np.float32)
     temperature = np.full(1, 0.8, np.float32)
     draws = {"temperature": temperature, "uniform": uniform, "evidence": np.zeros((*tokens.shape, 1), np.float32)}
     draw = partial(model.draw.run, **predict(), tokens=tokens, **draws)
-    known, weight = np.ones(tokens.shape, bool), np.full(1, 0.5, np.float32)
-    seams = model.seams().bind()
+    weight, seams = np.full(1, 0.5, np.float32), model.seams().bind()
     given = {"tokens": tokens, "known": known, "weight": weight, "said": draws["evidence"], **model.borders()}
     decode = partial(model.decode.run, tokens=tokens)
     return {"predict": predict, "draw": draw, "seams": partial(seams, **given), "decode": decode}

@@ -59,10 +59,11 @@ def test_predictions_are_those_of_the_prior(exported: Path, networks: tuple[Hour
     """Of weights in eight bits: so near that the distributions are the same to a hundredth of a nat."""
     network, _ = networks
     z, label, theme = torch.randint(CODES, (3, SIDE**2)), torch.tensor([0, 4, 5]), network.themes[0, :3]
+    known = torch.rand(z.shape) < 0.7
     loaded = bundle.load(exported)
-    given = {"tokens": z.numpy(), "label": label.numpy(), "theme": theme.numpy()}
+    given = {"tokens": z.numpy(), "label": label.numpy(), "theme": theme.numpy(), "known": known.numpy()}
     with torch.inference_mode():
-        exact = network(z, label, theme).log_softmax(2)
+        exact = network(z, label, theme, known).log_softmax(2)
         for device in ("cpu", "cuda"):
             hidden = Session(loaded.graph("predict", device), "cpu").run(**given)["hidden"]
             stored = network.logits(torch.from_numpy(hidden), z).log_softmax(2)

@@ -35,7 +35,7 @@ def test_one_step_at_temperature_one_is_the_distribution_of_the_graph(model: Tok
     u = uniform(5, range(3), 1, Purpose.CATEGORY, (6,))
     themes = model.themes()[range(3), (uniform(5, range(3), 0, Purpose.THEME, (1,))[:, 0] * 4).astype(int)]
     for i in range(3):
-        given = {"label": np.array([i]), "theme": themes[i : i + 1]}  # classes take turns
+        given = {"label": np.array([i]), "theme": themes[i : i + 1], "known": np.zeros((1, 6), bool)}  # classes in turn
         hidden = model.predict.run(tokens=z_0[i : i + 1], **given)["hidden"]
         drawn = model.draw.run(
             hidden=hidden,

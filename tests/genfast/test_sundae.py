@@ -27,7 +27,7 @@ def sample(*arguments: Any, labels: np.ndarray, **options: Any) -> np.ndarray:
     return sundae.sample(*arguments, labels=labels, **{"themes": themes(len(labels)), **options})
 
 
-def pass_on(tokens: np.ndarray, label: np.ndarray, theme: np.ndarray) -> np.ndarray:
+def pass_on(tokens: np.ndarray, label: np.ndarray, theme: np.ndarray, known: np.ndarray) -> np.ndarray:
     return tokens[..., None].astype(np.float32)
 
 
@@ -124,16 +124,17 @@ def test_order_random_redraws_a_share_and_all_tokens_in_few_steps(
 
 
 @pytest.mark.parametrize(("growth", "settle"), [(2.0, 0.0), (2.0, 0.25), (4.0, 0.25)])
-def test_order_confidence_keeps_the_surest_among_random_tokens(growth: float, settle: float) -> None:
+def test_order_confidence_shows_the_surest_alone(growth: float, settle: float) -> None:
     """Token n draws 100 + n with a confidence that grows with n: the network sees the last ones, more at each step.
 
     While it settles, it sees them all.
     """
-    inputs: list[np.ndarray] = []
+    shown: list[list[bool]] = []
 
-    def predict(tokens, label, theme):
-        inputs.append(tokens.copy())
-        return pass_on(tokens, label, theme)
+    def predict(tokens, label, theme, known):
+        assert (tokens[known] >= 100).all()
+        shown.append(known[0].tolist())
+        return pass_on(tokens, label, theme, known)
 
     def draw(hidden, tokens, temperature, u):
         confidence = np.linspace(0.1, 0.9, N, dtype=np.float32)
@@ -143,11 +144,9 @@ def test_order_confidence_keeps_the_surest_among_random_tokens(growth: float, se
     options = Options(steps=steps, min_steps=steps, growth=growth, settle=settle)
     final = sample(predict, draw, options=options, labels=labels(1), indices=[0], watch=seen.append, **COMMON)
     assert final.tolist() == [[*range(100, 100 + N)]]
-    for step, tokens in enumerate(inputs):
+    for step, known in enumerate(shown):
         kept = math.ceil(N * min(1, step / (steps - settle * steps)) ** growth - 1e-9)
-        assert (tokens >= 100).ravel().tolist() == [False] * (N - kept) + [True] * kept
-        assert tokens[tokens < 100].size == 0 or tokens[tokens < 100].max() < V
-    assert not np.array_equal(inputs[1][0, :10], inputs[2][0, :10])  # new random tokens each time
+        assert known == [False] * (N - kept) + [True] * kept
     assert len(seen) == steps + 1 and all(np.array_equal(tokens, final) for tokens in seen[1:])
 
 
@@ -170,13 +169,13 @@ def test_while_it_settles_neighbours_change_in_turn() -> None:
 
 @pytest.mark.parametrize("order", ["random", "confidence"])
 def test_evidence_is_asked_of_what_is_drawn_and_given_to_draw(order: Any) -> None:
-    """Draws are 100 or more: tokens below are noise, but for those that are fixed."""
+    """Those that are fixed are known too."""
     fixed = np.zeros((2, N), bool)
     fixed[:, ::4] = True
     shares: list[float] = []
 
     def evidence(tokens: np.ndarray, known: np.ndarray) -> np.ndarray:
-        assert np.array_equal(known, fixed | (tokens >= 100 if order == "confidence" else False))
+        assert known[fixed].all() and (tokens[known & ~fixed] == 100).all()
         shares.append(known.mean())
         return np.full((*tokens.shape, 1), len(shares), np.float32)
 
@@ -191,11 +190,11 @@ def test_evidence_is_asked_of_what_is_drawn_and_given_to_draw(order: Any) -> Non
 
 
 def test_noise_in_the_choice_of_what_is_kept_fades_out() -> None:
-    inputs: list[np.ndarray] = []
+    shown: list[np.ndarray] = []
 
-    def predict(tokens, label, theme):
-        inputs.append(tokens.copy())
-        return pass_on(tokens, label, theme)
+    def predict(tokens, label, theme, known):
+        shown.append(known)
+        return pass_on(tokens, label, theme, known)
 
     def draw(hidden, tokens, temperature, u):
         confidence = np.exp(np.arange(N, dtype=np.float32) / 4 - 10)
@@ -203,8 +202,7 @@ def test_noise_in_the_choice_of_what_is_kept_fades_out() -> None:
 
     options = Options(steps=16, min_steps=16, choice_temperature=4.0)
     sample(predict, draw, options=options, labels=labels(200), indices=range(200), **COMMON)
-    kept = np.array(inputs[1:]) >= 100  # [steps, B, N]
-    places = [np.nonzero(some)[1].mean() - (N - some.sum(1).mean() / 2) for some in kept]
+    places = [np.nonzero(some)[1].mean() - (N - some.sum(1).mean() / 2) for some in shown[1:]]
     assert places[2] < -5 and abs(places[-1]) < 2  # far from the surest at first, near them at last
 
 
@@ -227,7 +225,7 @@ def test_finished_images_leave_the_batch_and_the_rest_goes_on() -> None:
     sizes: list[int] = []
     steps: dict[int, int] = {}
 
-    def predict(tokens, label, theme):
+    def predict(tokens, label, theme, known):
         sizes.append(len(tokens))
         return label[:, None, None].repeat(N, 1).astype(np.float32)
 
@@ -274,10 +272,11 @@ def test_fixed_tokens_stay_and_are_seen(order: Any) -> None:
     known = np.full((4, N), 200)
     inputs: list[np.ndarray] = []
 
-    def predict(tokens, label, theme):
+    def predict(tokens, label, theme, known):
         inputs.append(tokens.copy())
+        assert known[mask[1:]].all() if order == "confidence" else known.all()
         assert 3 not in label or len(label) == 3  # an image with nothing to draw costs nothing
-        return pass_on(tokens, label, theme)
+        return pass_on(tokens, label, theme, known)
 
     def draw(hidden, tokens, temperature, u):
         return (u * V).astype(np.int64), u
@@ -310,7 +309,7 @@ def test_guidance_mixes_features(scale: float, calls: int) -> None:
     """hidden = label + 1 and, for no class, 4: the mix is 4 + s (label + 1 - 4)."""
     asked: list[list[int]] = []
 
-    def predict(tokens, label, theme):
+    def predict(tokens, label, theme, known):
         asked.append(label.tolist())
         return (label[:, None, None] + 1).repeat(N, 1).astype(np.float32)
 
@@ -370,10 +369,10 @@ def test_the_likelihood_of_tokens_is_read_off_the_draw() -> None:
     tokens[:5, 0] = 0  # all but sure, and all but impossible in the others
     free = rng.random((9, N)) < 0.7
 
-    def predict(tokens, label, theme):
+    def predict(tokens, label, theme, known):
         return np.broadcast_to(np.pad(logits, ((0, 0), (0, 1)), constant_values=7), (len(tokens), N, V + 1))
 
-    found = likelihood(predict, read_off, tokens, free, vocabulary=V, labels=labels(9), themes=themes(9), seed=1)
+    found = likelihood(predict, read_off, tokens, free, labels=labels(9), themes=themes(9), seed=1)
     exact = special.log_softmax(logits.astype(float), axis=1)[np.arange(N), tokens]
     assert not found[~free].any()
     lowest = special.log_softmax(logits.astype(float), axis=1).max(1) - 10
@@ -383,16 +382,16 @@ def test_the_likelihood_of_tokens_is_read_off_the_draw() -> None:
     assert np.abs(found - lowest)[low].max() < 0.8  # log 2, and the tenth
 
 
-def test_tokens_are_judged_by_halves_with_noise_in_their_place() -> None:
+def test_tokens_are_judged_by_halves_that_are_hidden() -> None:
     tokens, free = np.full((3, N), 5), np.arange(3 * N).reshape(3, N) % 4 != 0
-    seen = []
+    hidden = []
 
-    def predict(tokens, label, theme):
-        seen.append(tokens)
+    def predict(tokens, label, theme, known):
+        hidden.append(~known)
         return np.zeros((3, N, V + 1), np.float32)
 
-    found = likelihood(predict, read_off, tokens, free, vocabulary=10**6, labels=labels(3), themes=themes(3), seed=1)
-    first, second = (inputs != tokens for inputs in seen)
+    found = likelihood(predict, read_off, tokens, free, labels=labels(3), themes=themes(3), seed=1)
+    first, second = hidden
     assert np.array_equal(first ^ second, free) and not (first & second).any()
     assert 0.3 < first.sum() / free.sum() < 0.7
     assert np.allclose(found[free], -math.log(V), atol=1e-3)
@@ -412,7 +411,7 @@ def test_each_image_is_predicted_by_its_own_theme_and_guided_away_from_none() ->
     """Image i, of theme i, is finished after step i + 2."""
     asked: list[list[float]] = []
 
-    def predict(tokens, label, theme):
+    def predict(tokens, label, theme, known):
         asked.append(theme[:, 0].tolist())
         return theme[:, :1, None].repeat(N, 1)
 

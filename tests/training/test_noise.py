@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from training.noise import LARGEST, corrupt, holes, shares
+from training.noise import GROWTH, LARGEST, corrupt, holes, shares
 
 
 def rng() -> torch.Generator:
@@ -20,13 +20,15 @@ def test_a_hole_is_of_any_size_and_of_few_pieces() -> None:
 
 
 def test_noise_is_everywhere_or_in_a_hole_alone() -> None:
-    hole = (torch.arange(16) < 4).expand(4000, -1)
-    share = shares(hole, rng())
+    hole, told = (torch.arange(16) < 4).expand(4000, -1), torch.arange(4000)[:, None] < 2000
+    share = shares(hole, told, rng())
     inside, outside = share[:, 0], share[:, -1]
     assert torch.equal(share, torch.where(hole, inside[:, None], outside[:, None]))
     even = inside == outside
     assert abs(even.float().mean() - 0.5) < 0.03 and (outside[~even] == 0).all()
-    torch.testing.assert_close(inside.quantile(torch.arange(5) / 4), torch.arange(5) / 4, atol=0.03, rtol=0)
+    quarters = torch.arange(5) / 4
+    torch.testing.assert_close(inside[2000:].quantile(quarters), quarters, atol=0.04, rtol=0)
+    torch.testing.assert_close(inside[:2000].quantile(quarters), 1 - (1 - quarters) ** GROWTH, atol=0.04, rtol=0)
 
 
 def test_a_share_of_tokens_becomes_random() -> None:

@@ -91,7 +91,9 @@ def test_it_starts_from_how_often_tokens_are_met(grey: Callable[..., SundaeTrain
     counts, held_out = (np.bincount(x.ravel(), minlength=256) for x in (thumbnails[0][:4000], thumbnails[0][4000:]))
     shares = (counts + 0.5) / (counts + 0.5).sum()
     unigram = -(held_out / held_out.sum() * np.log(shares)).sum()
-    assert figures == pytest.approx({f"held_out_{percent}": unigram for percent in (25, 50, 75, 100)}, rel=1e-4)
+    in_holes = figures.pop("held_out_hole")  # which lie rather where garments are, or rather where they are not
+    assert abs(in_holes - unigram) < 0.5
+    assert figures == pytest.approx({f"held_out_{percent}": unigram for percent in (50, 75, 90, 100)}, rel=1e-4)
     assert pictures.shape == (100, 8, 8, 1) and pictures.dtype == np.uint8
     assert (pictures == 0).mean() > shares[0]  # the likeliest, when the surest are kept
 
@@ -128,13 +130,16 @@ def test_guesses_are_made_late(grey: Callable[..., SundaeTraining], thumbnails: 
 def test_guesses_are_learnt_from(
     grey: Callable[..., SundaeTraining], thumbnails: Thumbnails, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second time the network sees what it drew itself, with labels and themes as hidden as the first time."""
+    """The second time the network sees what it drew itself, with labels and themes as hidden as the first time.
+
+    Of a quarter of the pictures it is never told what is noise.
+    """
     training, seen, drawn = grey(unroll=2, label_dropout=0.5), [], []
     predict, draw = training.network.predict, training.network.draw
 
-    def watched_predict(z: Tensor, labels: Tensor, theme: Tensor) -> Tensor:
-        seen.append((z, labels, theme))
-        return predict(z, labels, theme)
+    def watched_predict(z: Tensor, labels: Tensor, theme: Tensor, known: Tensor) -> Tensor:
+        seen.append((z, labels, theme, known))
+        return predict(z, labels, theme, known)
 
     def watched_draw(*arguments: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
         drawn.append(draw(*arguments, table=table))
@@ -143,7 +148,8 @@ def test_guesses_are_learnt_from(
     monkeypatch.setattr(training.network, "predict", watched_predict)
     monkeypatch.setattr(training.network, "draw", watched_draw)
     labels = torch.arange(64) % 10
-    training.step(as_batch(thumbnails[0][:64]), labels, rng())
+    targets = as_batch(thumbnails[0][:64])
+    training.step(targets, labels, rng())
     assert len(seen) == 2 and len(drawn) == 1 and torch.equal(seen[1][0], drawn[0][0])
     shown = seen[0][1]
     assert torch.equal(shown, seen[1][1]) and 20 < (shown == 10).sum() < 44
@@ -151,12 +157,16 @@ def test_guesses_are_learnt_from(
     theme = seen[0][2]
     none = (theme == 0).all(1)
     assert torch.equal(theme, seen[1][2]) and 20 < none.sum() < 44 and not torch.equal(none, shown == 10)
+    same, first, second = seen[0][0] == targets.flatten(1), seen[0][3], seen[1][3]
+    told = ~first.all(1)
+    assert 35 < told.sum() < 58 and torch.equal(first[told], same[told])
+    assert second[~told & ~same.all(1)].all() and 0.4 < second[told].float().mean() < 0.9
 
 
 def test_it_learns_grey_levels(
     grey: Callable[..., SundaeTraining], thumbnails: Thumbnails, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To guess a garment's pixels, half of them random, far better than from how often grey levels are met."""
+    """To guess a garment's pixels, half of them hidden, far better than from how often grey levels are met."""
     training = grey(lr=4e-3)
     monkeypatch.setattr(training, "_sample", lambda *arguments: None)
     images, labels = thumbnails

@@ -143,7 +143,7 @@ class Recognition(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """Tokens (B, N), labels (B,) and themes (B, K) to logits (B, N, V) by `predict` and `logits`.
+    """Tokens (B, N), known (B, N) in part, labels (B,) and themes (B, K) to logits (B, N, V) by `predict` and `logits`.
 
     `logits` is linear in what `predict` gives. A theme of zeros is none.
     """
@@ -170,6 +170,7 @@ class Hourglass(nn.Module):
         self.theme = nn.Linear(config.theme, outer, bias=False)
         self.label = nn.Embedding(config.classes + 1, outer)  # the last: no class
         self.position = nn.Parameter(0.02 * torch.randn(config.tokens**2, outer))
+        self.hidden = nn.Parameter(torch.zeros(outer))  # in place of a token that is not known
 
         before, within, after = config.depths
         self.side = math.isqrt(config.shorten)
@@ -208,18 +209,25 @@ class Hourglass(nn.Module):
         """The theme (B, K) and logits of the label (B, classes + 1), by those tokens (B, N) that are known (B, N)."""
         return self.recognition(self.read(tokens), known)
 
-    def predict(self, tokens: Tensor, labels: Tensor, theme: Tensor | None = None) -> Tensor:
+    def predict(
+        self, tokens: Tensor, labels: Tensor, theme: Tensor | None = None, known: Tensor | None = None
+    ) -> Tensor:
         """What logits are made of (B, N, W + 1), for tokens (B, N) of labels (B,), `classes` standing for none.
 
         Features, then the theme (B, K), then what is constant by label and place, then a bonus for leaving a token as
-        it is.
+        it is. Tokens that are not `known` (B, N) are not looked at; without it, all are.
         """
         if theme is None:
             theme = torch.zeros(len(tokens), self.config.theme, device=tokens.device)
-        x = self.token(self.read(tokens)) + self.position + (self.label(labels) + self.theme(theme))[:, None]
+        if known is None:
+            known = torch.ones_like(tokens, dtype=torch.bool)
+        x = self.token(self.read(tokens))
+        x = torch.where(known[..., None], x, self.hidden.to(x.dtype))
+        x = x + self.position + (self.label(labels) + self.theme(theme))[:, None]
         x = self.before(x)
         x = x + self._widen(self.up(self.within(self.down(self._shorten(x)))))
         features, bonus = self.out(self.norm(self.after(x))).split([self.config.features, 1], dim=2)
+        bonus = bonus * known[..., None]
         everywhere = theme[:, None].expand(-1, x.shape[1], -1)
         return torch.cat([features, everywhere.to(x.dtype), self.place[labels].to(x.dtype), bonus], dim=2)
 
@@ -249,8 +257,10 @@ class Hourglass(nn.Module):
         logits = unblocks(logits, len(tokens), self.config.tokens, self.config.tokens).flatten(1, 2)
         return logits.scatter_add(2, tokens[..., None], hidden[..., -1:].to(logits.dtype))
 
-    def forward(self, tokens: Tensor, labels: Tensor, theme: Tensor | None = None) -> Tensor:
-        return self.logits(self.predict(tokens, labels, theme), tokens)
+    def forward(
+        self, tokens: Tensor, labels: Tensor, theme: Tensor | None = None, known: Tensor | None = None
+    ) -> Tensor:
+        return self.logits(self.predict(tokens, labels, theme, known), tokens)
 
     def by_region(self, x: Tensor) -> Tensor:
         """(B, N, ...) to (R * R, B * n, ...), n being the tokens of a region."""

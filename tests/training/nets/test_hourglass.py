@@ -63,6 +63,20 @@ def test_a_theme_of_zeros_is_none_and_another_is_heard_everywhere() -> None:
     assert (features != none[..., :12]).any(2).all()
 
 
+def test_of_tokens_that_are_not_known_their_place_alone_is_seen() -> None:
+    """They get no bonus for staying as they are, either."""
+    network, (tokens, labels) = speaking(), inputs()
+    torch.nn.init.normal_(network.hidden)
+    known = torch.rand(3, 64) < 0.5
+    hidden = network.predict(tokens, labels, known=known)
+    others = torch.where(known, tokens, torch.randint(96, tokens.shape))
+    assert torch.equal(network.predict(others, labels, known=known), hidden)
+    assert torch.equal(hidden[..., -1] != 0, known)
+    everything = torch.ones_like(known)
+    assert torch.equal(network.predict(tokens, labels, known=everything), network.predict(tokens, labels))
+    assert (network.predict(tokens, labels) != hidden).any(2).all()
+
+
 def test_what_is_recognised_depends_on_the_set_of_known_tokens() -> None:
     """Not on the others, nor on where they lie; each numeral of a theme lies in -1 .. 1."""
     network, (tokens, _) = Hourglass(replace(TINY, regions=1, codes=None)), inputs()
