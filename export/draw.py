@@ -16,6 +16,7 @@ from onnx import numpy_helper, parser
 from export.int8 import FLOAT32, quantise
 
 BLOCK = 64  # tokens
+LARGEST = 31  # level of a key: of six bits, so that files of them compress, and sums of two products fit 16 bits
 
 # Dimensions: B images, N tokens, C = W + 1 features and the bonus for a token that stays; by region, R times M rows;
 # V, the vocabulary; E, V or 1, of the evidence, which is added to logits. What is used and not defined are constants,
@@ -106,13 +107,13 @@ pick (masses, number) => (chosen, left)
 def draw(keys: np.ndarray, bias: np.ndarray, side: int, path: Path, product: str = FLOAT32) -> None:
     """Write the graph for keys [R * R, V, W], biases [R * R, V] and grids of side * side tokens.
 
-    The keys are stored in eight bits: round them beforehand, and the graph computes what they say. `product` is as in
+    The keys are stored in six bits: round them beforehand, and the graph computes what they say. `product` is as in
     `store_int8`.
     """
     regions, vocabulary, width = keys.shape
     along = math.isqrt(regions)
     within = side // along  # tokens along the side of a region
-    levels, scale = quantise(keys.transpose(0, 2, 1))
+    levels, scale = quantise(keys.transpose(0, 2, 1), LARGEST)
     model = parser.parse_model(DRAW + product)
     constants = {
         "keys": levels,

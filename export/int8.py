@@ -48,9 +48,12 @@ product (x, weight, scale) => (y)
 """
 
 
-def quantise(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Round weights [..., K, N] to int8; returns these and the scales [..., 1, N] that they are to be multiplied by."""
-    scale = np.maximum(np.abs(weight).max(axis=-2, keepdims=True), 1e-12).astype(np.float32) / 127
+def quantise(weight: np.ndarray, largest: int = 127) -> tuple[np.ndarray, np.ndarray]:
+    """Round weights [..., K, N] to int8, -largest .. largest.
+
+    Returns these and the scales [..., 1, N] that they are to be multiplied by.
+    """
+    scale = np.maximum(np.abs(weight).max(axis=-2, keepdims=True), 1e-12).astype(np.float32) / largest
     return np.rint(weight / scale).astype(np.int8), scale
 
 

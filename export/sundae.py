@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.draw import draw
+from export.draw import LARGEST, draw
 from export.folder import new
 from export.graph import TOLERANCE, Arrays, Rounded, export, parity, share_weights, store_half
 from export.int8 import FLOAT32, INT8, quantise, round_linear, store_int8
@@ -166,7 +166,7 @@ def freeze(network: Hourglass, codec: VQGAN) -> Frozen:
 
     It shares the codebook with the VQ-GAN's graphs; the first layers undo what made its codes alike in size.
     """
-    levels, scale = quantise(network.table().transpose(1, 2).numpy())
+    levels, scale = quantise(network.table().transpose(1, 2).numpy(), LARGEST)
     frozen = Frozen(network, torch.from_numpy((levels * scale).swapaxes(1, 2))).eval()
     frozen.codes.copy_(codec.codebook)
     for layer in frozen.readers:

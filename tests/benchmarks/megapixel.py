@@ -82,7 +82,7 @@ def eager(
             unlabelled=len(model.bundle.manifest.classes),
             seed=0,
             indices=[0],
-            evidence=evidence,
+            evidence=evidence if model.options.seams else None,
         )
         grid = torch.from_numpy(tokens).view(1, model.tokens.height, model.tokens.width)
         return tokens, to_pixels(codec.to(memory_format=layout).decode(grid).numpy())

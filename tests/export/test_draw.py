@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.draw import draw
+from export.draw import LARGEST, draw
 from export.int8 import quantise
 from export.sundae import Frozen
 from genfast.session import Session
@@ -23,7 +23,7 @@ def prior(vocabulary: int, regions: int) -> Hourglass:
     )
     network = Hourglass(config)
     torch.nn.init.normal_(network.bias)
-    levels, scale = quantise(torch.randn(regions**2, WIDTH, vocabulary).numpy())
+    levels, scale = quantise(torch.randn(regions**2, WIDTH, vocabulary).numpy(), LARGEST)
     return Frozen(network, torch.from_numpy((levels * scale).swapaxes(1, 2)))
 
 
