@@ -104,16 +104,21 @@ pick (masses, number) => (chosen, left)
 """
 
 
+def quantise_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Round keys [R * R, V, W] to levels, int8 [R * R, W, V], and the scales [R * R, 1, V] that multiply them."""
+    return quantise(keys.transpose(0, 2, 1), LARGEST)
+
+
 def draw(keys: np.ndarray, bias: np.ndarray, side: int, path: Path, product: str = FLOAT32) -> None:
     """Write the graph for keys [R * R, V, W], biases [R * R, V] and grids of side * side tokens.
 
-    The keys are stored in six bits: round them beforehand, and the graph computes what they say. `product` is as in
-    `store_int8`.
+    The keys are stored in six bits: round them beforehand by `quantise_keys`, and the graph computes what they say.
+    `product` is as in `store_int8`.
     """
     regions, vocabulary, width = keys.shape
     along = math.isqrt(regions)
     within = side // along  # tokens along the side of a region
-    levels, scale = quantise(keys.transpose(0, 2, 1), LARGEST)
+    levels, scale = quantise_keys(keys)
     model = parser.parse_model(DRAW + product)
     constants = {
         "keys": levels,

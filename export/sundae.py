@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.draw import LARGEST, draw
+from export.draw import draw, quantise_keys
 from export.folder import new
 from export.graph import TOLERANCE, Arrays, Rounded, export, parity, share_weights, store_half
-from export.int8 import FLOAT32, INT8, quantise, round_linear, store_int8
+from export.int8 import FLOAT32, INT8, round_linear, store_int8
 from export.provenance import report, trained
 from export.vqgan import ROLES, relative
 from export.vqgan import vqgan as export_vqgan
@@ -166,7 +166,7 @@ def freeze(network: Hourglass, codec: VQGAN) -> Frozen:
 
     It shares the codebook with the VQ-GAN's graphs; the first layers undo what made its codes alike in size.
     """
-    levels, scale = quantise(network.table().transpose(1, 2).numpy(), LARGEST)
+    levels, scale = quantise_keys(network.table().numpy())
     frozen = Frozen(network, torch.from_numpy((levels * scale).swapaxes(1, 2))).eval()
     frozen.codes.copy_(codec.codebook)
     for layer in frozen.readers:
@@ -257,11 +257,10 @@ def choose(
             seconds[role][precision].append(time.perf_counter() - began)
         return outputs["int8"]
 
-    def predict(*arrays: np.ndarray) -> np.ndarray:
-        hidden = run("predict", **dict(zip(("tokens", "label", "theme", "known"), arrays, strict=True)))["hidden"]
-        given = [torch.from_numpy(array) for array in arrays]
-        exact = network(*given).log_softmax(2)
-        rounded = frozen.logits(torch.from_numpy(hidden), given[0]).log_softmax(2)
+    def predict(z: np.ndarray, label: np.ndarray, theme: np.ndarray, known: np.ndarray) -> np.ndarray:
+        hidden = run("predict", tokens=z, label=label, theme=theme, known=known)["hidden"]
+        exact = network(*map(torch.from_numpy, (z, label, theme, known))).log_softmax(2)
+        rounded = frozen.logits(torch.from_numpy(hidden), torch.from_numpy(z)).log_softmax(2)
         costs["predict"].append(float((exact.exp() * (exact - rounded)).sum(2).mean()))
         return hidden
 

@@ -178,11 +178,13 @@ class SundaeTraining:
         figures = {}
         everywhere = torch.ones_like(z, dtype=torch.bool)
         hole = holes(len(z), network.config.tokens, rng)
-        for name, percent, part in *((str(x), x, everywhere) for x in PERCENT), ("hole", 100, hole):
+        # Percent that is hidden of a part, and what the theme is read off.
+        hidings = {str(percent): (percent, everywhere, everywhere) for percent in PERCENT}
+        hidings["hole"] = 100, hole, ~hole
+        for name, (percent, part, told) in hidings.items():
             errors = []
-            for targets, label, counted in zip(z.split(8), labels.split(8), part.split(8), strict=True):
+            for targets, label, counted, around in zip(*(x.split(8) for x in (z, labels, part, told)), strict=True):
                 known = ~counted | (torch.rand(targets.shape, generator=rng, device=z.device) >= percent / 100)
-                around = ~counted | (part is everywhere)
                 with self.fabric.autocast():
                     theme, _ = network.recognise(targets, around)
                     hidden = network.predict(targets, label, theme, known).float()
