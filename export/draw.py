@@ -18,70 +18,78 @@ from export.int8 import FLOAT32, quantise
 BLOCK = 64  # tokens
 LARGEST = 31  # level of a key: of six bits, so that files of them compress, and sums of two products fit 16 bits
 
-# Dimensions: B images, N tokens, C = W + 1 features and the bonus for a token that stays; by region, R times M rows;
-# V, the vocabulary; E, V or 1, of the evidence, which is added to logits. What is used and not defined are constants,
-# which `draw` adds.
+# Dimensions: B images, N tokens, P = B * N, C = W + 1 features and the bonus for a token that stays; V, the vocabulary;
+# E, V or 1, of the evidence, which is added to logits. `at` are the places, among P, of the tokens of a region that are
+# to be drawn. What is used and not defined are constants, which `draw` adds.
 DRAW = """
 <ir_version: 10, opset_import: ["": 20, "genfast": 1, "com.microsoft": 1]>
-draw (float[B, N, C] hidden, int64[B, N] tokens, float[B] temperature, float[B, N] uniform, float[B, N, E] evidence)
+draw (float[B, N, C] hidden, int64[B, N] tokens, bool[B, N] update, float[B] temperature, float[B, N] uniform,
+      float[B, N, E] evidence)
     => (int64[B, N] drawn, float[B, N] probability)
-    <int64[1] last = {2}, int64[2] rest = {1, 2}>
+    <int64[1] first = {0}, int64[1] last = {1}, int64[1] flat = {-1}, int64[2] column = {-1, 1}>
 {
-    column = Unsqueeze (tokens, last)
-    token = genfast.cut (column, grid, narrow)
-
-    numbers = Unsqueeze (uniform, last)
-    one_temperature = Unsqueeze (temperature, rest)
-    like = Shape (numbers)
-    temperatures = Expand (one_temperature, like)
-    floats = Concat <axis = 2> (hidden, temperatures, numbers)
-    rows = genfast.cut (floats, grid, wide)
-    features, bonus, t, u = Split <axis = 2> (rows, parts)
-
+    shape = Shape (tokens)
+    one_temperature = Unsqueeze (temperature, last)
+    temperatures = Expand (one_temperature, shape)
+    kelvins = Reshape (temperatures, column)
+    numbers = Reshape (uniform, column)
+    features = Reshape (hidden, wide)
+    floats = Concat <axis = 1> (features, kelvins, numbers)
     choices = Shape <start = 2> (evidence)
-    broad = Concat <axis = 0> (by_region, choices)
-    said = genfast.cut (evidence, grid, broad)
+    broad = Concat <axis = 0> (flat, choices)
+    said = Reshape (evidence, broad)
+    now = Reshape (tokens, flat)
+    update_grid = Reshape (update, grid)
+    like = Shape (now)
+    certain = ConstantOfShape <value = float[1] {1.0}> (like)
 
-    drawn_rows, probability_rows = Scan <num_scan_inputs = 9, body = region (
-        int8[W, V] key, float[1, V] scale, float[1, V] bias,
-        float[M, W] h, float[M, 1] stay, int64[M, 1] now, float[M, 1] kelvin, float[M, 1] number,
-        float[M, E] more
-    ) => (int64[M, 1] next, float[M, 1] p) {
-        products = genfast.product (h, key, scale)
-        biased = Add (products, bias)
-        informed = Add (biased, more)
-        logits = ScatterElements <axis = 1, reduction = "add"> (informed, now, stay)
-        tempered = Div (logits, kelvin)
-        chances = Softmax <axis = 1> (tempered)
-        blocks = Reshape (chances, by_block)
-        masses = ReduceSum <keepdims = 0> (blocks, last)
-        block, left = genfast.pick (masses, number)
-        inside = GatherND <batch_dims = 1> (blocks, block)
-        place, unused = genfast.pick (inside, left)
-        first = Mul (block, size)
-        next = Add (first, place)
-        plain = Softmax <axis = 1> (logits)
-        p = GatherElements <axis = 1> (plain, next)
-    }> (keys, scales, biases, features, bonus, token, t, u, said)
+    after, chances = Scan <num_scan_inputs = 4, body = draw_region (
+        int64[P] drawn_before, float[P] chance_before,
+        int64[1] place, int8[W, V] key, float[1, V] scale, float[1, V] bias
+    ) => (int64[P] drawn_after, float[P] chance_after) {
+        here = Equal (regions, place)
+        asked_grid = And (update_grid, here)
+        asked = Reshape (asked_grid, flat)
+        some = ReduceMax <keepdims = 0> (asked, first)
+        drawn_after, chance_after = If (some) <
+            then_branch = any () => (int64[P] drawn_new, float[P] chance_new) {
+                found = NonZero (asked)
+                at = Squeeze (found, first)
+                row = Gather (floats, at)
+                h, stay, kelvin, u = Split <axis = 1> (row, parts)
+                products = genfast.product (h, key, scale)
+                biased = Add (products, bias)
+                more = Gather (said, at)
+                informed = Add (biased, more)
+                token = Gather (now, at)
+                token_column = Unsqueeze (token, last)
+                logits = ScatterElements <axis = 1, reduction = "add"> (informed, token_column, stay)
+                tempered = Div (logits, kelvin)
+                distribution = Softmax <axis = 1> (tempered)
+                blocks = Reshape (distribution, by_block)
+                masses = ReduceSum <keepdims = 0> (blocks, two)
+                block, left = genfast.pick (masses, u)
+                inside = GatherND <batch_dims = 1> (blocks, block)
+                rest, unused = genfast.pick (inside, left)
+                start = Mul (block, size)
+                next = Add (start, rest)
+                plain = Softmax <axis = 1> (logits)
+                p = GatherElements <axis = 1> (plain, next)
 
-    drawn = genfast.join (drawn_rows, regions, whole)
-    probability = genfast.join (probability_rows, regions, whole)
-}
+                next_flat = Reshape (next, flat)
+                p_flat = Reshape (p, flat)
+                drawn_new = ScatterElements (drawn_before, at, next_flat)
+                chance_new = ScatterElements (chance_before, at, p_flat)
+            },
+            else_branch = none () => (int64[P] drawn_same, float[P] chance_same) {
+                drawn_same = Identity (drawn_before)
+                chance_same = Identity (chance_before)
+            }
+        >
+    }> (now, certain, places, keys, scales, biases)
 
-<domain: "genfast", opset_import: ["": 20]>
-cut (x, grid, rows) => (y)
-{
-    blocks = Reshape (x, grid)
-    sorted = Transpose <perm = [1, 3, 0, 2, 4, 5]> (blocks)
-    y = Reshape (sorted, rows)
-}
-
-<domain: "genfast", opset_import: ["": 20]>
-join (x, regions, whole) => (y)
-{
-    blocks = Reshape (x, regions)
-    sorted = Transpose <perm = [2, 0, 3, 1, 4]> (blocks)
-    y = Reshape (sorted, whole)
+    drawn = Reshape (after, shape)
+    probability = Reshape (chances, shape)
 }
 
 <domain: "genfast", opset_import: ["": 20]>
@@ -116,23 +124,21 @@ def draw(keys: np.ndarray, bias: np.ndarray, side: int, path: Path, product: str
     `product` is as in `store_int8`.
     """
     regions, vocabulary, width = keys.shape
-    along = math.isqrt(regions)
-    within = side // along  # tokens along the side of a region
     levels, scale = quantise_keys(keys)
+    along, size = math.isqrt(regions), math.gcd(vocabulary, BLOCK)
     model = parser.parse_model(DRAW + product)
     constants = {
         "keys": levels,
         "scales": scale,
         "biases": bias[:, None],
-        "grid": np.array([0, along, within, along, within, -1]),
-        "narrow": np.array([regions, -1, 1]),
-        "by_region": np.array([regions, -1]),
-        "wide": np.array([regions, -1, width + 3]),
+        "places": np.arange(regions)[:, None],
+        "regions": np.arange(regions).reshape(along, 1, along, 1),
+        "grid": np.array([-1, along, side // along, along, side // along]),
+        "wide": np.array([-1, width + 1]),
         "parts": np.array([width, 1, 1, 1]),
-        "by_block": np.array([0, -1, size := math.gcd(vocabulary, BLOCK)]),
+        "by_block": np.array([-1, vocabulary // size, size]),
+        "two": np.array([2]),
         "size": np.array(size),
-        "regions": np.array([along, along, -1, within, within]),
-        "whole": np.array([-1, side**2]),
     }
     arrays = (numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items())
     model.graph.initializer.extend(arrays)

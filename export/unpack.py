@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from export.ddgan import reverse_step
 from export.folder import new
 from export.graph import parity
-from export.sundae import Frozen, Predict, Recognise, partly, tokens
+from export.sundae import HIDDEN, Frozen, Predict, Recognise, partly, tokens
 from export.vqgan import relative
 from genfast import bundle
 from genfast.bundle import Bundle
@@ -74,7 +74,7 @@ def networks(loaded: Bundle) -> tuple[Frozen, VQGAN, SundaeRecipe, VQGANRecipe]:
     state |= {"codes": codec.codebook, "bias": keys["biases"][:, 0], "context": context}
     network.load_state_dict(state, strict=True)
     frozen = Frozen(network, table).eval()
-    parity(Predict(frozen), predict, lambda batch: tokens(frozen, batch))
+    parity(Predict(frozen), predict, lambda batch: tokens(frozen, batch), HIDDEN)
     parity(Recognise(frozen), recognise, lambda batch: partly(frozen, batch), compare=relative)
     return frozen, codec.eval(), recipe, of_vqgan
 

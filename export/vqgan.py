@@ -55,6 +55,8 @@ class Decode(nn.Module):
 class Evidence(nn.Module):
     """Pictures (B, H, W, 3) uint8, known (B, H, W) in part, to what that says of each token (B, N, V), in nats.
 
+    Of those that are `wanted` (B, N), that is: regions without one are left out, and what is said of these is void.
+
     The logarithm of the likelihood of what is known, under each code, but for what is the same for all codes. What is
     compared is the mean of each known cell with that of what the decoder's linear path draws there. This path does not
     draw all patches equally well: errors are normal, but of a variance that is not known, so that their likelihood is
@@ -69,18 +71,23 @@ class Evidence(nn.Module):
         self.register_buffer("cells", F.avg_pool2d(linear.weight, CELL).flatten(1))  # (D, 3 * c * c)
         self.register_buffer("background", linear.bias[:, None, None].detach())
 
-    def forward(self, image: Tensor, known: Tensor) -> Tensor:
+    def forward(self, image: Tensor, known: Tensor, wanted: Tensor) -> Tensor:
+        side = image.shape[1] // FACTOR, image.shape[2] // FACTOR
+        asked = blocks(wanted.unflatten(1, side), self.regions).any(1)  # (R * R,)
+        asked = torch.cat([torch.ones_like(asked[:1]), asked[1:]])  # one at least
         pixels = signed(image.permute(0, 3, 1, 2)) - self.background
         whole = (F.avg_pool2d(known[:, None].float(), CELL) == 1).float()  # (B, 1, H / CELL, W / CELL)
         here, given = self._rows(whole), self._rows(F.avg_pool2d(pixels, CELL) * whole)
+        which = asked.nonzero()[:, 0]  # r of them
+        codes, here, given = (x.index_select(0, which) for x in (self.codebook, here, given))
         # |x - y|^2 / 2 over known cells, y being what a code draws.
-        energy = (self.codebook @ self.cells).square().unflatten(2, (3, -1)).sum(2)  # (R * R, V, c * c)
-        product = self.codebook @ (self.cells @ given.transpose(1, 2))  # (R * R, V, M)
-        given_energy = given.square().sum(2)[:, None]  # (R * R, 1, M)
+        energy = sum(x * x for x in (codes @ colour for colour in self.cells.chunk(3, dim=1)))  # (r, V, c * c)
+        product = codes @ (self.cells @ given.transpose(1, 2))  # (r, V, M)
+        given_energy = given.square().sum(2)[:, None]  # (r, 1, M)
         error = 0.5 * (energy @ here.transpose(1, 2) + given_energy) - product
         half = 1.5 * here.sum(2)[:, None]  # the number of errors, of three channels, by two
         said = -(1 + half / ALIKE) * torch.log1p(error.clamp(min=0) / (half * SPREAD**2 + TINY))
-        side = image.shape[1] // FACTOR, image.shape[2] // FACTOR
+        said = said.index_select(0, asked.cumsum(0) - 1)  # (R * R, V, M)
         return unblocks(said.transpose(1, 2), image.shape[0], *side).flatten(1, 2)
 
     def _rows(self, x: Tensor) -> Tensor:
@@ -173,7 +180,8 @@ def vqgan(network: VQGAN, side: int, folder: Path, codes: Rounded | None = None)
         return network.encode(signed(image.permute(0, 3, 1, 2))).flatten(1)
 
     def partly(batch: int) -> dict[str, Tensor]:
-        return pictures(batch) | {"known": torch.rand(batch, 1, side * FACTOR).expand(-1, side * FACTOR, -1) < 0.9}
+        known = torch.rand(batch, 1, side * FACTOR).expand(-1, side * FACTOR, -1) < 0.9
+        return pictures(batch) | {"known": known, "wanted": torch.rand(batch, side**2) < 1 / side**2}
 
     def neighbours(batch: int) -> dict[str, Tensor]:
         z = tokens(batch)["tokens"]

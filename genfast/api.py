@@ -65,7 +65,7 @@ def load(
         if not 1 <= taken <= total:
             raise UsageError(f"{name} takes 1 to {total} steps, not {steps}")
         levels = tuple(t * total // taken for t in range(taken + 1))
-        return DiffusionModel(loaded, known, taken, manifest.image, session("step", spin=True), levels, helpers=helpers)
+        return DiffusionModel(loaded, known, taken, manifest.image, session("step"), levels, helpers=helpers)
     if manifest.family == "vq-sundae":
         assert manifest.tokens and manifest.image
         options = manifest.sampling.options or sundae.Options()

@@ -108,15 +108,18 @@ def _to_pillow(image: Pixels) -> Image.Image:
 def read(path: Path) -> Pixels:
     """Read an image as a person sees it (EXIF orientation applied): uint8 [H, W, 1] where grey, else [H, W, 3].
 
-    Transparency is dropped. Raises InputError for what is no image, deeper than 8 bits, or beyond 89 million pixels.
+    Transparency is dropped. WebP has no grey, so that one of equal channels is grey. Raises InputError for what is no
+    image, deeper than 8 bits, or beyond 89 million pixels.
     """
     with opened(path) as image:
         if image.mode[0] in "IF" or is_rounded(image):
             raise InputError(f"{path} has more than 8 bits a channel; convert it to 8 bits first")
         upright = ImageOps.exif_transpose(image)
         grey = upright.mode in ("1", "L", "LA")
-        pixels = np.asarray(upright.convert("L" if grey else "RGB"))
-    return pixels[..., None] if grey else pixels
+        pixels = np.atleast_3d(np.asarray(upright.convert("L" if grey else "RGB")))
+        if image.format == "WEBP" and (pixels == pixels[..., :1]).all():
+            return pixels[..., :1]
+    return pixels
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -195,7 +195,8 @@ def smooth(values: Floats, known: Mask) -> Floats:
     rows, columns = (np.flatnonzero(~known.all(1 - axis)) for axis in (0, 1))
     # Nothing beyond the boundary of the hole has any influence.
     box = slice(max(rows[0] - 2, 0), rows[-1] + 3), slice(max(columns[0] - 2, 0), columns[-1] + 3)
-    values[box] = _carried_on(_relaxed(values[box], known[box]), known[box])
+    planes = np.ascontiguousarray(np.moveaxis(values[box], 2, 0))
+    values[box] = _carried_on(np.moveaxis(_relaxed(planes, known[box]), 0, 2), known[box])
     return values
 
 
@@ -220,33 +221,45 @@ def _carried_on(values: Floats, known: Mask) -> Floats:
 
 
 def _relaxed(values: Floats, known: Mask) -> Floats:
-    """The solution of Laplace's equation for `smooth`, where values that are not known are 0.
+    """The solution of Laplace's equation for `smooth`, for values [C, H, W] that are 0 where they are not known [H, W].
 
     By a pyramid: each level starts from the one of half its size, and is relaxed.
     """
     if known.all() or not known.any():
         return values
     height, width = known.shape
-    even = (0, height % 2), (0, width % 2)
-    cells = (height + 1) // 2, 2, (width + 1) // 2, 2
-    counts = np.pad(known, even).reshape(cells).sum((1, 3), dtype=np.float32)
-    sums = np.pad(values, (*even, (0, 0))).reshape(*cells, -1).sum((1, 3))
-    coarse = _relaxed(sums / np.maximum(counts, 1)[..., None], counts > 0)
-    guess = _resized(coarse, (2 * cells[0], 2 * cells[2]), Image.Resampling.BILINEAR)[:height, :width]
-    result = np.where(known[..., None], values, guess)
+    counts = _sums(known[None].astype(np.float32))
+    coarse = _relaxed(_sums(values) / counts.clip(1), counts[0] > 0)
+    shape = 2 * coarse.shape[1], 2 * coarse.shape[2]
+    guess = _scaled(coarse, shape, Image.Resampling.BILINEAR)[:, :height, :width]
+    padded = np.pad(np.where(known, values, guess), ((0, 0), (1, 1), (1, 1)), "edge")
+    inner, free = padded[:, 1:-1, 1:-1], ~known
     for _ in range(_SWEEPS):
-        padded = np.pad(result, ((1, 1), (1, 1), (0, 0)), "edge")
-        mean = (padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]) / 4
-        result = np.where(known[..., None], values, mean)
-    return result
+        mean = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1]
+        mean += padded[:, 1:-1, :-2]
+        mean += padded[:, 1:-1, 2:]
+        mean /= 4
+        np.copyto(inner, mean, where=free)
+        for edge, beside in (0, 1), (-1, -2):
+            padded[:, edge], padded[:, :, edge] = padded[:, beside], padded[:, :, beside]
+    return inner
+
+
+def _sums(x: Floats) -> Floats:
+    """Sums of squares of 2x2 pixels, of [C, H, W], with zeros beyond its edge."""
+    x = np.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2)))
+    x = x[:, ::2] + x[:, 1::2]
+    return x[..., ::2] + x[..., 1::2]
 
 
 def _resized(x: Floats, shape: tuple[int, int], by: Image.Resampling) -> Floats:
     """Scale f32 [H, W, C] to (H', W')."""
-    if x.shape[:2] == shape:
-        return x
-    planes = [Image.fromarray(plane).resize(shape[::-1], by) for plane in np.moveaxis(x, 2, 0)]
-    return np.stack([np.asarray(plane) for plane in planes], axis=2)
+    return x if x.shape[:2] == shape else np.moveaxis(_scaled(np.moveaxis(x, 2, 0), shape, by), 0, 2)
+
+
+def _scaled(planes: Floats, shape: tuple[int, int], by: Image.Resampling) -> Floats:
+    """Scale f32 [C, H, W] to (H', W')."""
+    return np.stack([np.asarray(Image.fromarray(plane).resize(shape[::-1], by)) for plane in planes])
 
 
 def _channels(x: Floats, channels: int) -> Floats:

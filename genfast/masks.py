@@ -53,7 +53,7 @@ def read(path: Path, shape: tuple[int, int], *, invert: bool = False) -> Mask:
 
 def grown(mask: Mask, by: int) -> Mask:
     """A mask [H, W] and all that lies within so many rows and columns of it."""
-    touched: Mask = _mean(mask, by) > 0
+    touched: Mask = _mean(mask, by) > 0 if by else mask
     return touched
 
 

@@ -258,8 +258,8 @@ class TokenModel(Model):
         self, indices: list[int], seed: int, size: int, options: dict[str, Any], watch: Watch | None = None
     ) -> sundae.Tokens:
         if self.predict.device == "cpu" and len(indices) > 1:
-            # There one image fills all cores. And int8 graphs, which take the range of their activations from the whole
-            # batch, would let the images of a batch depend on each other.
+            # There one image fills all cores. And graphs that take the range of activations from the whole batch would
+            # let the images of a batch depend on each other.
             return np.concatenate([self._draw([index], seed, 1, options, watch) for index in indices])
         classes = self.bundle.manifest.classes
         chosen = self._options({name: value for name, value in options.items() if name != "label"})
@@ -300,7 +300,7 @@ class TokenModel(Model):
         free = masks.tokens(hole, shape, rule, ring).reshape(1, -1)  # [1, N]
         given = self.encode().run(image=picture[None])["tokens"]
         # Of a token that the hole cuts, what is left to see tells much.
-        evidence = self.evidence().bind()(image=picture[None], known=~hole[None])["evidence"]
+        evidence = self.evidence().bind()(image=picture[None], known=~hole[None], wanted=free)["evidence"]
         predict, draw = self._graphs()
         if free.all():
             themes = sundae.choose_themes(self.themes(), labels, seed=seed, indices=[index])
@@ -357,12 +357,14 @@ class TokenModel(Model):
         def draw(
             hidden: npt.ArrayLike,
             tokens: sundae.Tokens,
+            update: Mask,
             temperature: sundae.Floats,
             uniform: sundae.Floats,
             evidence: npt.ArrayLike | None = None,
         ) -> tuple[npt.ArrayLike, npt.ArrayLike]:
             more = _nothing(tokens) if evidence is None else evidence
-            outputs = run_draw(hidden=hidden, tokens=tokens, temperature=temperature, uniform=uniform, evidence=more)
+            given = {"hidden": hidden, "tokens": tokens, "update": update, "temperature": temperature}
+            outputs = run_draw(**given, uniform=uniform, evidence=more)
             return outputs["drawn"], outputs["probability"]
 
         return predict, draw
@@ -373,8 +375,12 @@ def _nothing(tokens: sundae.Tokens) -> sundae.Floats:
     return np.zeros((*tokens.shape, 1), np.float32)
 
 
-_CONFIDENCE = {"growth", "choice_temperature", "settle", "seams"}  # options of order "confidence"
-_IDLE = {"confidence": {"share", "share_end", "all_below"}, "random": _CONFIDENCE}  # what changes nothing, by order
+_SHARES, _GROWING = {"share", "share_end", "all_below"}, {"growth", "settle", "seams"}
+_IDLE = {  # what changes nothing, by order
+    "confidence": _SHARES,
+    "chance": {*_SHARES, "choice_temperature"},
+    "random": {*_GROWING, "choice_temperature"},
+}
 
 
 def _stranger(model: Model, options: list[str]) -> UsageError:

@@ -28,11 +28,9 @@ class Session:
 
     `graph` is its file, or a function that gives the file for "cpu" or "cuda", like Bundle.graph. `device` is "auto"
     (CUDA where it works, else the CPU), "cpu", "cuda" or "cuda:N". `threads` is for the CPU, by default one for each
-    core that this process may use. Where `spin` is true, they wait for the next call in a loop: that serves a graph
-    that is called alone, and starves others that take turns with it. A graph that is called but `once` or twice is
-    loaded without computing its constants ahead, which would take longer than the calls. Raises UsageError for another
-    device, DeviceError where CUDA is asked for and cannot be had, ModelError where onnxruntime cannot load the graph,
-    and what `graph` raises.
+    core that this process may use. A graph that is called but `once` or twice is loaded without computing its constants
+    ahead, which would take longer than the calls. Raises UsageError for another device, DeviceError where CUDA is asked
+    for and cannot be had, ModelError where onnxruntime cannot load the graph, and what `graph` raises.
     """
 
     device: str  # where the graph really is: "cpu" or "cuda:N"
@@ -44,12 +42,11 @@ class Session:
         graph: Path | Callable[[str], Path],
         device: str = "auto",
         threads: int | None = None,
-        spin: bool = False,
         once: bool = False,
     ) -> None:
         ordinal = parse(device)
         self.seconds = 0.0
-        self._spin, self._once = spin, once
+        self._once = once
         choose = graph if callable(graph) else lambda _: graph
         obstacle = None
         if device.startswith("cuda") or (device == "auto" and has_driver()):
@@ -110,7 +107,8 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self._spin)))
+        # Threads wait in a loop for the next node, but not for the next call: other graphs take turns with this one.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         return options
 
     def run(self, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:

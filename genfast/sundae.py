@@ -18,7 +18,7 @@ Tokens = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-Order = Literal["confidence", "random"]
+Order = Literal["confidence", "chance", "random"]
 
 
 class Predict(Protocol):
@@ -35,9 +35,10 @@ class Predict(Protocol):
 class Draw(Protocol):
     """The output layer, and one token drawn from each distribution by its inverse CDF.
 
-    hidden [B, N, D] f32, tokens [B, N] i64 that `hidden` was predicted from, temperature [B] f32,
-    uniform [B, N] f32 in [0, 1) -> drawn [B, N] i64, and the probability of each at temperature 1 [B, N] f32.
-    evidence [B, N, V] f32, in nats, is added to the logits; [B, N, 1] is none.
+    hidden [B, N, D] f32, tokens [B, N] i64 that `hidden` was predicted from, update [B, N] bool, temperature [B] f32,
+    uniform [B, N] f32 in [0, 1) -> tokens [B, N] i64, drawn anew where `update` is true, and the probability of each at
+    temperature 1 [B, N] f32, which is 1 elsewhere. evidence [B, N, V] f32, in nats, is added to the logits; [B, N, 1]
+    is none.
     The last of D is added to the logit of the token of `tokens`: the bonus for keeping it.
     """
 
@@ -45,6 +46,7 @@ class Draw(Protocol):
         self,
         hidden: npt.ArrayLike,
         tokens: Tokens,
+        update: Mask,
         temperature: Floats,
         uniform: Floats,
         evidence: npt.ArrayLike = ...,
@@ -73,10 +75,11 @@ class Options:
     all_below: int = 20  # steps: in so few, order "random" redraws all tokens at each
     min_steps: int = 10  # before an image may be finished early
     guidance: float = 1.0  # 1 is none: classifier-free guidance (Ho and Salimans 2022) away from no class and theme
-    growth: float = 2.0  # of order "confidence": power of the share of steps that are done; what is kept grows as that
+    # Of orders "confidence" and "chance":
+    growth: float = 2.0  # power of the share of steps that are done: what is kept grows as that
+    settle: float = 0.0  # share of the steps, the last, in which all is kept and judged anew
+    seams: float = 0.0  # weight of how well a token goes on what is drawn at its edges
     choice_temperature: float = 0.0  # of order "confidence": noise in the choice of what is kept, fading out
-    settle: float = 0.0  # of order "confidence": share of the steps, the last, in which all is kept and judged anew
-    seams: float = 0.0  # of order "confidence": weight of how well a token goes on what is drawn at its edges
 
     def __post_init__(self) -> None:
         if self.order not in get_args(Order):
@@ -126,9 +129,11 @@ def sample(
 
     Order "random": a random share of the tokens is redrawn at each step. Order "confidence": all are, and the next step
     sees only the surest of them, more at each step (as Chang et al. 2022, MaskGIT, whose cosine is near `growth` 2).
-    Tokens drawn at once do not know of each other: the higher the growth, the fewer of them decide on
-    the colours of all. While it settles, it sees all of them: what was drawn in the dark can still be mended, on the
-    black and the white squares of a chessboard in turn, so that no two neighbours change at once.
+    Order "chance": it sees as many, chosen anew by lot, so that no others need be drawn. The surest are the plainest:
+    they make for a safe fill, and for bald heads. Tokens drawn at once do not know of each other: the higher the
+    growth, the fewer of them decide on the colours of all. While it settles, it sees all of them: what was drawn in the
+    dark can still be mended, on the black and the white squares of a chessboard in turn, so that no two neighbours
+    change at once.
     An image is finished, and leaves the batch, when as many draws in a row as it has tokens to draw changed nothing.
     """
     length = shape[0] * shape[1]
@@ -154,35 +159,41 @@ def sample(
             break
         address = seed, [indices[row] for row in rows.tolist()], step
         before, may_change = tokens[rows], free[rows]
-        seen = known[rows] if options.order == "confidence" else np.ones_like(may_change)
+        seen = np.ones_like(may_change) if options.order == "random" else known[rows]
         hidden = predict(before, labels[rows], themes[rows], seen)  # [B, N, D]
         if options.guidance != 1:
             unguided = predict(before, np.full(len(rows), unlabelled, np.int64), np.zeros_like(themes[rows]), seen)
             # The only arithmetic on features that is not in a graph: they come here for it.
             guided, hidden = np.asarray(hidden, np.float32), np.asarray(unguided, np.float32)
             hidden = hidden + options.guidance * (guided - hidden)
+        done = min(1.0, step / (options.steps * (1 - options.settle)))
+        settling = np.asarray(known[rows].all(1, keepdims=True))
+        if options.order == "random":
+            update = _largest(uniform(*address, Purpose.UPDATE, (length,)), may_change, share)
+        else:
+            chance = uniform(*address, Purpose.CHOICE, (length,))
+            update = may_change & (~settling | (colour == step % 2))
+        if options.order == "chance":
+            keep = _largest(chance, may_change, done**options.growth)
+            update &= keep
         u = uniform(*address, Purpose.CATEGORY, (length,))
         # What is drawn comes here, to be chosen from: 12 bytes a token.
         more = () if evidence is None else (evidence(before, known[rows]),)
-        drawn, probability = map(np.asarray, draw(hidden, before, np.full(len(rows), temperature), u, *more))
-
-        if options.order == "random":
-            chance = uniform(*address, Purpose.UPDATE, (length,))
-            update = _largest(chance, may_change, share)
-            tokens[rows] = after = np.where(update, drawn, before)
-        else:
-            update = may_change & ((colour == step % 2) | ~known[rows].all(1, keepdims=True))
-            tokens[rows] = after = np.where(update, drawn, before)
-            done = min(1.0, step / (options.steps * (1 - options.settle)))
-            chance = uniform(*address, Purpose.CHOICE, (length,))
+        after, probability = map(np.asarray, draw(hidden, before, update, np.full(len(rows), temperature), u, *more))
+        tokens[rows] = after
+        if options.order == "confidence":
             gumbel = -np.log(-np.log(np.maximum(chance, 1e-30)))
             sureness = np.log(np.maximum(probability, 1e-30)) + options.choice_temperature * (1 - done) * gumbel
-            known[rows] = ~may_change | _largest(sureness, may_change, done**options.growth)
+            keep = _largest(sureness, may_change, done**options.growth)
+        if options.order != "random":
+            known[rows] = ~may_change | keep
         if watch:
             watch(tokens.copy())
 
-        changed = (after != before).any(1)
-        calm[rows] = np.where(changed, 0, calm[rows] + update.sum(1))
+        changed = (after != before).any(1, keepdims=True)
+        if options.order == "chance":
+            changed |= ~settling  # what the network did not see is still to be drawn
+        calm[rows] = np.where(changed[:, 0], 0, calm[rows] + update.sum(1))
         if step >= options.min_steps:
             rows = rows[calm[rows] < may_change.sum(1)]
     return tokens
@@ -214,7 +225,7 @@ def likelihood(
         # temperatures, unless another is that much likelier, and multiplies its odds by a known factor.
         hidden[..., -1] = _BONUS
         coldest, middle = np.full(len(tokens), 0.01, np.float32), np.full(tokens.shape, 0.5, np.float32)
-        drawn, probability = map(np.asarray, draw(hidden, tokens, coldest, middle))
+        drawn, probability = map(np.asarray, draw(hidden, tokens, half, coldest, middle))
         with np.errstate(divide="ignore"):
             odds = np.log(probability) - np.log1p(-np.minimum(probability, 1)) - _BONUS
             judged = np.where(drawn == tokens, -np.logaddexp(0, -odds), np.log(probability) - _BONUS)

@@ -116,9 +116,11 @@ predict (int64[B,6] tokens, int64[B] label, float[B,2] theme, bool[B,6] known) =
 
 DRAW = """
 <ir_version: 9, opset_import: ["": 18]>
-draw (float[B,6,8] hidden, int64[B,6] tokens, float[B] temperature, float[B,6] uniform, float[B,6,E] evidence)
+draw (float[B,6,8] hidden, int64[B,6] tokens, bool[B,6] update, float[B] temperature, float[B,6] uniform,
+      float[B,6,E] evidence)
     => (int64[B,6] drawn, float[B,6] probability)
-    <int64[2] rest = {1, 2}, int64[1] last = {2}, int64 axis = {2}, int64 largest = {31}, int64[2] parts = {7, 1}>
+    <int64[2] rest = {1, 2}, int64[1] last = {2}, int64 axis = {2}, int64 largest = {31}, int64[2] parts = {7, 1},
+     float certain = {1.0}>
 {
     features, bonus = Split <axis = 2> (hidden, parts)
     unbiased = MatMul (features, keys)
@@ -133,11 +135,13 @@ draw (float[B,6,8] hidden, int64[B,6] tokens, float[B] temperature, float[B,6] u
     passed = LessOrEqual (reached, u)
     ones = Cast <to = 7> (passed)
     count = ReduceSum <keepdims = 0> (ones, last)
-    drawn = Min (count, largest)
+    new = Min (count, largest)
     at_one = Softmax (logits)
-    place = Unsqueeze (drawn, last)
+    place = Unsqueeze (new, last)
     found = GatherElements <axis = 2> (at_one, place)
-    probability = Squeeze (found, last)
+    chance = Squeeze (found, last)
+    drawn = Where (update, new, tokens)
+    probability = Where (update, chance, certain)
 }
 """
 
@@ -168,13 +172,14 @@ encode (uint8[B,4,6,3] image) => (int64[B,6] tokens)
 """
 
 
-# The red of a pixel that is known says which token it is one of.
+# The red of a pixel that is known says which token it is one of. Of those that are not wanted, nonsense is said.
 EVIDENCE = """
 <ir_version: 9, opset_import: ["": 18]>
-evidence (uint8[B,4,6,3] image, bool[B,4,6] known) => (float[B,6,32] evidence)
+evidence (uint8[B,4,6,3] image, bool[B,4,6] known, bool[B,6] wanted) => (float[B,6,32] evidence)
     <int64[3] from = {0, 0, 0}, int64[3] to = {4, 6, 1}, int64[3] axes = {1, 2, 3}, int64 eight = {8},
      int64[6] grid = {0, 2, 2, 3, 2, 32}, int64[2] inside = {2, 4}, int64[3] shape = {0, 6, 32}, int64[1] last = {3},
-     float[2] odds = {0.0, 20.0}, int64 depth = {32}, int64[3] pixels = {0, 4, 6}>
+     float[2] odds = {0.0, 20.0}, int64 depth = {32}, int64[3] pixels = {0, 4, 6}, int64[1] inside_last = {2},
+     float nonsense = {-99.0}>
 {
     reds = Slice (image, from, to, axes)
     flat = Reshape (reds, pixels)
@@ -186,7 +191,9 @@ evidence (uint8[B,4,6,3] image, bool[B,4,6] known) => (float[B,6,32] evidence)
     counted = Mul (votes, weights)
     by_cell = Reshape (counted, grid)
     summed = ReduceSum <keepdims = 0> (by_cell, inside)
-    evidence = Reshape (summed, shape)
+    said = Reshape (summed, shape)
+    column = Unsqueeze (wanted, inside_last)
+    evidence = Where (column, said, nonsense)
 }
 """
 

@@ -149,8 +149,8 @@ class SundaeTraining:
                 rows = (network.by_region(x) for x in (hidden, z, targets, kept))
                 losses.append(CrossEntropy.apply(table, bias, *rows))
                 if unrolled < unroll - 1:
-                    ones = torch.ones(len(z), device=z.device)
-                    z, _ = network.draw(hidden, z, ones, random(*z.shape), table=table)
+                    everywhere, ones = torch.ones_like(z, dtype=torch.bool), torch.ones(len(z), device=z.device)
+                    z, _ = network.draw(hidden, z, everywhere, ones, random(*z.shape), table=table)
                     known = ~told | (random(*z.shape) >= shares(hole, told, rng))
         loss = torch.stack(losses).mean()
         network.zero_grad()

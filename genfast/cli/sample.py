@@ -50,7 +50,8 @@ def sample(
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Keep files that exist.")] = False,
     label: Annotated[str | None, _tokens("Draw this class alone; by default, classes take turns.", "--class")] = None,
     order: Annotated[
-        Literal["confidence", "random"] | None, _tokens("Keep the surest tokens of a step, or redraw a random share.")
+        Literal["confidence", "chance", "random"] | None,
+        _tokens("A step keeps the surest tokens, or as many by lot, or all, of which it redraws a random share."),
     ] = None,
     temperature: Annotated[float | None, _tokens("Of the first step: lower is safer and less diverse.")] = None,
     temperature_end: Annotated[float | None, _tokens("Of the last step.")] = None,
@@ -58,10 +59,10 @@ def sample(
     share_end: Annotated[float | None, _tokens("Of tokens redrawn in the last step, for --order random.")] = None,
     min_steps: Annotated[int | None, _tokens("Before an image that no longer changes is finished early.")] = None,
     guidance: Annotated[float | None, _tokens("Above 1, more typical of the class, for twice the time.")] = None,
-    choice_temperature: Annotated[float | None, _tokens("Chance in what is kept, for --order confidence.")] = None,
-    growth: Annotated[float | None, _tokens("Above 1, fewer are kept of the first steps; as above.")] = None,
+    growth: Annotated[float | None, _tokens("Above 1, fewer are kept of the first steps; not in order random.")] = None,
     settle: Annotated[float | None, _tokens("Share of steps, the last, that mend what is drawn; as above.")] = None,
     seams: Annotated[float | None, _tokens("Weight of how well neighbours fit each other; as above.")] = None,
+    choice_temperature: Annotated[float | None, _tokens("Chance in what is kept, for --order confidence.")] = None,
 ) -> None:
     """Draw images as MODEL-SEED-INDEX.FORMAT and print their paths.
 
@@ -81,10 +82,10 @@ def sample(
         "share_end": share_end,
         "min_steps": min_steps,
         "guidance": guidance,
-        "choice_temperature": choice_temperature,
         "growth": growth,
         "settle": settle,
         "seams": seams,
+        "choice_temperature": choice_temperature,
     }
     options = {name: value for name, value in choices.items() if value is not None}
 

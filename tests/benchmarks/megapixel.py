@@ -41,7 +41,7 @@ def parts(model: TokenModel) -> dict[str, Callable[[], object]]:
     uniform = rng.random(tokens.shape, np.float32)
     temperature = np.full(1, 0.8, np.float32)
     draws = {"temperature": temperature, "uniform": uniform, "evidence": np.zeros((*tokens.shape, 1), np.float32)}
-    draw = partial(model.draw.run, **predict(), tokens=tokens, **draws)
+    draw = partial(model.draw.run, **predict(), tokens=tokens, update=known, **draws)
     weight, seams = np.full(1, 0.5, np.float32), model.seams().bind()
     given = {"tokens": tokens, "known": known, "weight": weight, "said": draws["evidence"], **model.borders()}
     decode = partial(model.decode.run, tokens=tokens)

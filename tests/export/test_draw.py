@@ -38,6 +38,7 @@ def inputs(vocabulary: int, batch: int) -> dict[str, np.ndarray]:
     return {
         "hidden": rng.standard_normal((batch, SIDE**2, WIDTH + 1), np.float32),
         "tokens": rng.integers(vocabulary, size=(batch, SIDE**2)),
+        "update": np.ones((batch, SIDE**2), bool),
         "temperature": rng.uniform(0.3, 2, batch).astype(np.float32),
         "uniform": rng.random((batch, SIDE**2), np.float32),
         "evidence": np.zeros((batch, SIDE**2, 1), np.float32),
@@ -48,15 +49,18 @@ def inputs(vocabulary: int, batch: int) -> dict[str, np.ndarray]:
 def test_draws_are_those_of_the_network(vocabulary: int, regions: int, tmp_path: Path) -> None:
     network = prior(vocabulary, regions)
     graph = session(network, tmp_path / "draw.onnx")
-    for batch in (1, 2, 7):
+    for batch, share in ((1, 1.0), (2, 0.5), (7, 0.02), (3, 0.0)):
         given = inputs(vocabulary, batch)
+        given["update"] = np.random.default_rng(batch).random(given["update"].shape) < share
         drawn, probability = network.draw(*map(torch.from_numpy, list(given.values())[:-1]))
         got = graph.run(**given)
         np.testing.assert_array_equal(got["drawn"], drawn)
         np.testing.assert_allclose(got["probability"], probability, atol=1e-6)
+        still = ~given["update"]
+        assert np.array_equal(got["drawn"][still], given["tokens"][still]) and (got["probability"][still] == 1).all()
         alone = graph.run(**{name: value[-1:] for name, value in given.items()})
-        for name in got:
-            np.testing.assert_array_equal(alone[name][0], got[name][-1])
+        np.testing.assert_array_equal(alone["drawn"][0], got["drawn"][-1])
+        np.testing.assert_allclose(alone["probability"][0], got["probability"][-1], rtol=1e-5)
 
 
 def test_evenly_spaced_numbers_draw_each_token_as_often_as_its_probability_says(tmp_path: Path) -> None:

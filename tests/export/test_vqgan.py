@@ -62,7 +62,12 @@ def test_evidence_is_the_likelihood_of_what_is_known(regions: int, tmp_path: Pat
     image = rng.integers(256, size=(1, 32 * SIDE, 32 * SIDE, 3), dtype=np.uint8)
     known = np.ones(image.shape[:3], bool)
     known[:, 32:71, 10:90] = False
-    got = session.run(image=image, known=known)["evidence"]
+    got, *fewer = (
+        session.run(image=image, known=known, wanted=np.arange(SIDE**2)[None] >= first)["evidence"]
+        for first in (0, SIDE + 2, SIDE**2 - 1, SIDE**2)  # all of them, ..., the last alone, none
+    )
+    for some, first in zip(fewer, (SIDE + 2, SIDE**2 - 1, SIDE**2), strict=True):
+        np.testing.assert_array_equal(some[:, first:], got[:, first:])
     assert got.shape == (1, SIDE**2, 40) and got[0, :SIDE].any() and not got[0, SIDE + 1].any()  # all of it is hidden
 
     cells = 32 // CELL

@@ -40,6 +40,7 @@ def test_one_step_at_temperature_one_is_the_distribution_of_the_graph(model: Tok
         drawn = model.draw.run(
             hidden=hidden,
             tokens=z_0[i : i + 1],
+            update=np.ones((1, 6), bool),
             temperature=np.ones(1, np.float32),
             uniform=u[i : i + 1],
             evidence=np.zeros((1, 6, 1), np.float32),
@@ -47,7 +48,7 @@ def test_one_step_at_temperature_one_is_the_distribution_of_the_graph(model: Tok
         assert np.array_equal(model.decode.run(tokens=drawn["drawn"])["image"][0], images[i])
 
 
-@pytest.mark.parametrize("options", [{}, {"order": "random", "steps": 30, "guidance": 2.0}])
+@pytest.mark.parametrize("options", [{}, {"order": "chance"}, {"order": "random", "steps": 30, "guidance": 2.0}])
 def test_an_image_depends_on_seed_and_index_alone(model: TokenModel, options: dict[str, object]) -> None:
     """Also where an int8 graph takes the range of its activations from the batch, as that of this bundle does."""
     images = model.sample(9, seed=7, **options)
@@ -105,6 +106,7 @@ def test_a_share_that_is_asked_for_holds_at_any_number_of_steps(model: TokenMode
         ({"label": "blue"}, "squares has no class 'blue'; it has: red, light blue, green"),
         ({"share": 0.5}, "order confidence takes no share"),
         ({"order": "random", "choice_temperature": 1.0}, "order random takes no choice-temperature"),
+        ({"order": "chance", "choice_temperature": 1.0}, "order chance takes no choice-temperature"),
         ({"steps": 0}, "steps must lie in 1 .. 1000, not 0"),
         ({"seed": -1}, "must lie in 0 .. 2"),
         ({"batch": 0}, "the batch must be at least 1"),

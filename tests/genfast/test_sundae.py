@@ -23,8 +23,18 @@ def themes(batch: int) -> np.ndarray:
     return np.random.default_rng(batch).random((batch, 2), np.float32)
 
 
-def sample(*arguments: Any, labels: np.ndarray, **options: Any) -> np.ndarray:
-    return sundae.sample(*arguments, labels=labels, **{"themes": themes(len(labels)), **options})
+def updating(draw: Callable[..., tuple[np.ndarray, np.ndarray]]) -> sundae.Draw:
+    """An output layer that draws what it is to draw, by one that draws all."""
+
+    def some(hidden, tokens, update, *more):
+        drawn, probability = draw(hidden, tokens, *more)
+        return np.where(update, drawn, tokens), np.where(update, probability, 1)
+
+    return some
+
+
+def sample(predict: Any, draw: Any, *, labels: np.ndarray, **options: Any) -> np.ndarray:
+    return sundae.sample(predict, updating(draw), labels=labels, **{"themes": themes(len(labels)), **options})
 
 
 def pass_on(tokens: np.ndarray, label: np.ndarray, theme: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -84,7 +94,7 @@ def test_one_token_at_a_time_is_gibbs_sampling() -> None:
     assert stats.chisquare(counts.ravel(), joint.ravel() * size).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("order", ["random", "confidence"])
+@pytest.mark.parametrize("order", ["random", "confidence", "chance"])
 def test_an_image_depends_on_seed_and_index_alone(order: Any) -> None:
     def draw(hidden, tokens, temperature, u):
         near = np.exp(-abs(tokens.mean(1)[:, None, None] - np.arange(V)) * 2 / temperature[:, None, None])
@@ -167,7 +177,7 @@ def test_while_it_settles_neighbours_change_in_turn() -> None:
         assert np.array_equal(seen[step] - seen[step - 1], [colours == step % 2] * 2)
 
 
-@pytest.mark.parametrize("order", ["random", "confidence"])
+@pytest.mark.parametrize("order", ["random", "confidence", "chance"])
 def test_evidence_is_asked_of_what_is_drawn_and_given_to_draw(order: Any) -> None:
     """Those that are fixed are known too."""
     fixed = np.zeros((2, N), bool)
@@ -186,7 +196,53 @@ def test_evidence_is_asked_of_what_is_drawn_and_given_to_draw(order: Any) -> Non
     options = Options(order=order, steps=6, settle=0.5)
     common = COMMON | {"labels": labels(2), "indices": [0, 1], "fixed": (fixed, np.ones((2, N), np.int64))}
     sample(pass_on, draw, options=options, evidence=evidence, **common)
-    assert len(shares) == 6 and shares[0] == 0.25 and shares[-1] == (1 if order == "confidence" else 0.25)
+    assert len(shares) == 6 and shares[0] == 0.25 and shares[-1] == (0.25 if order == "random" else 1)
+
+
+@pytest.mark.parametrize(("growth", "settle"), [(2.0, 0.0), (2.0, 0.25), (4.0, 0.25)])
+def test_order_chance_draws_what_it_will_show_by_lot(growth: float, settle: float) -> None:
+    shown: list[np.ndarray] = []
+    asked: list[np.ndarray] = []
+
+    def predict(tokens, label, theme, known):
+        assert (tokens[known] >= 100).all()
+        shown.append(known)
+        return pass_on(tokens, label, theme, known)
+
+    def draw(hidden, tokens, update, temperature, u):
+        asked.append(update)
+        return np.where(update, 100 + len(asked), tokens), np.ones_like(u)
+
+    steps = 8
+    options = Options(order="chance", steps=steps, min_steps=0, growth=growth, settle=settle)
+    common = COMMON | {"labels": labels(50), "themes": themes(50)}
+    final = sundae.sample(predict, draw, options=options, indices=range(50), **common)
+    assert (final >= 100).all() and len(shown) == steps
+    colours = np.indices(COMMON["shape"]).sum(0).ravel() % 2
+    for step, (known, update) in enumerate(zip(shown, asked, strict=True)):
+        kept = math.ceil(N * min(1, step / (steps - settle * steps)) ** growth - 1e-9)
+        assert (known.sum(1) == kept).all()
+        if kept < N:
+            assert step + 1 == steps or np.array_equal(update, shown[step + 1])
+        else:
+            assert np.array_equal(update, [colours == (step + 1) % 2] * 50)
+        if N / 4 < kept < 3 * N / 4:
+            assert 0 < abs(known.mean(0) - kept / N).max() < 0.25 and len(np.unique(known, axis=0)) == 50
+    early = [step for step in range(1, steps - 1) if 0.1 < shown[step].mean() < 0.8]
+    assert any((shown[step] & ~shown[step + 1]).any() for step in early)  # anew at each step
+
+
+def test_order_chance_goes_on_until_all_is_drawn() -> None:
+    """Nothing that is drawn ever changes: an image is finished once it settles, not before."""
+    calls: list[int] = []
+
+    def draw(hidden, tokens, update, temperature, u):
+        calls.append(int(update.sum()))
+        return tokens, u
+
+    options = Options(order="chance", steps=20, min_steps=0, settle=0.5)
+    sundae.sample(pass_on, draw, options=options, indices=[0], labels=labels(1), themes=themes(1), **COMMON)
+    assert len(calls) == 12 and calls[9:] == [N, N // 2, N // 2]
 
 
 def test_noise_in_the_choice_of_what_is_kept_fades_out() -> None:
@@ -206,7 +262,7 @@ def test_noise_in_the_choice_of_what_is_kept_fades_out() -> None:
     assert places[2] < -5 and abs(places[-1]) < 2  # far from the surest at first, near them at last
 
 
-@pytest.mark.parametrize("order", ["random", "confidence"])
+@pytest.mark.parametrize("order", ["random", "confidence", "chance"])
 def test_temperature_goes_from_start_to_end(order: Any) -> None:
     seen: list[np.ndarray] = []
 
@@ -264,7 +320,7 @@ def test_with_half_of_the_tokens_redrawn_one_calm_step_proves_nothing() -> None:
         assert len(calls) == expected
 
 
-@pytest.mark.parametrize("order", ["random", "confidence"])
+@pytest.mark.parametrize("order", ["random", "confidence", "chance"])
 def test_fixed_tokens_stay_and_are_seen(order: Any) -> None:
     rng = np.random.default_rng(0)
     mask = rng.random((4, N)) < 0.5
@@ -274,7 +330,7 @@ def test_fixed_tokens_stay_and_are_seen(order: Any) -> None:
 
     def predict(tokens, label, theme, known):
         inputs.append(tokens.copy())
-        assert known[mask[1:]].all() if order == "confidence" else known.all()
+        assert known.all() if order == "random" else known[mask[1:]].all()
         assert 3 not in label or len(label) == 3  # an image with nothing to draw costs nothing
         return pass_on(tokens, label, theme, known)
 
@@ -372,7 +428,7 @@ def test_the_likelihood_of_tokens_is_read_off_the_draw() -> None:
     def predict(tokens, label, theme, known):
         return np.broadcast_to(np.pad(logits, ((0, 0), (0, 1)), constant_values=7), (len(tokens), N, V + 1))
 
-    found = likelihood(predict, read_off, tokens, free, labels=labels(9), themes=themes(9), seed=1)
+    found = likelihood(predict, updating(read_off), tokens, free, labels=labels(9), themes=themes(9), seed=1)
     exact = special.log_softmax(logits.astype(float), axis=1)[np.arange(N), tokens]
     assert not found[~free].any()
     lowest = special.log_softmax(logits.astype(float), axis=1).max(1) - 10
@@ -390,7 +446,7 @@ def test_tokens_are_judged_by_halves_that_are_hidden() -> None:
         hidden.append(~known)
         return np.zeros((3, N, V + 1), np.float32)
 
-    found = likelihood(predict, read_off, tokens, free, labels=labels(3), themes=themes(3), seed=1)
+    found = likelihood(predict, updating(read_off), tokens, free, labels=labels(3), themes=themes(3), seed=1)
     first, second = hidden
     assert np.array_equal(first ^ second, free) and not (first & second).any()
     assert 0.3 < first.sum() / free.sum() < 0.7

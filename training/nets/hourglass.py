@@ -271,32 +271,28 @@ class Hourglass(nn.Module):
         self,
         hidden: Tensor,
         tokens: Tensor,
+        update: Tensor,
         temperature: Tensor,
         uniform: Tensor,
         evidence: Tensor | None = None,
         table: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Draw each token at temperatures (B,), by inverse CDF from uniform numbers (B, N) in [0, 1).
+        """Draw those tokens of (B, N) that `update` (B, N) says at temperatures (B,), from numbers (B, N) in [0, 1).
 
-        Returns tokens (B, N) and the probability (B, N) that each had at temperature 1. `evidence` (B, N, V) is added
-        to the logits, and `table` is what `table` gave.
+        By inverse CDF. Returns all tokens (B, N) and the probability (B, N) that each had at temperature 1, which is 1
+        where none was drawn. `evidence` (B, N, V) is added to the logits, and `table` is what `table` gave.
         """
-        table = self.table() if table is None else table
-        side = self.config.tokens
-        temperatures = temperature[:, None].expand_as(tokens)
-        beside = () if evidence is None else (evidence,)
-        rows = (self.by_region(x) for x in (hidden.float(), tokens, temperatures, uniform, *beside))
-        drawn, chances = [], []
-        for keys, bias, *parts in zip(table, self.bias, *rows, strict=True):
-            for h, token, t, u, *said in zip(*(part.split(ROWS) for part in parts), strict=True):
-                logits = sum(said, score(h, keys, bias, token))
-                p = logits.softmax(1)
-                chosen = pick(p if (t == 1).all() else logits.div_(t[:, None]).softmax(1), u)
-                drawn.append(chosen)
-                chances.append(p.gather(1, chosen[:, None])[:, 0])
-        drawn, chances = (
-            unblocks(torch.cat(x).view(len(table), -1), len(tokens), side, side).flatten(1) for x in (drawn, chances)
-        )
+        drawn, chances = tokens.clone(), torch.ones_like(uniform)
+        for region, (keys, bias) in enumerate(zip(self.table() if table is None else table, self.bias, strict=True)):
+            for at in (update & (self.regions == region)).nonzero().split(ROWS):
+                image, _ = rows = at.unbind(1)
+                logits = score(hidden[rows].float(), keys, bias, tokens[rows])  # (M, V)
+                if evidence is not None:
+                    logits += evidence[rows]
+                p, t = logits.softmax(1), temperature[image, None]
+                chosen = pick(p if (t == 1).all() else logits.div_(t).softmax(1), uniform[rows])
+                drawn[rows] = chosen
+                chances[rows] = p.gather(1, chosen[:, None])[:, 0]
         return drawn, chances
 
 

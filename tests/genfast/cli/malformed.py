@@ -55,6 +55,8 @@ SAMPLE = [
     ("--model squares --order raster", USAGE, "'--order'"),
     ("--model squares --share 0.5", USAGE, "order confidence takes no share"),
     ("--model squares --order random --choice-temperature 2", USAGE, "order random takes no choice-temperature"),
+    ("--model squares --order chance --choice-temperature 2", USAGE, "order chance takes no choice-temperature"),
+    ("--model squares --order chance --share 0.5", USAGE, "order chance takes no share"),
     ("--model squares --guidance -1", USAGE, "guidance must lie in 0 .. 100, not -1.0"),
     ("--model squares --min-steps -1", USAGE, "min-steps must lie in"),
     ("--model squares --history --class blue", USAGE, "squares has no class 'blue'"),

@@ -177,11 +177,12 @@ def test_draws_invert_the_distribution(informed: bool) -> None:
     uniform, temperature = torch.rand(3, 64), torch.tensor([1.0, 0.5, 2.0])
     logits = network.logits(hidden, tokens).double()
     evidence = torch.randn(logits.shape) if informed else None
-    drawn, chances = network.draw(hidden, tokens, temperature, uniform, evidence)
+    update = torch.rand(3, 64) < 0.6
+    drawn, chances = network.draw(hidden, tokens, update, temperature, uniform, evidence)
     logits = logits + (0 if evidence is None else evidence)
     cdf = (logits / temperature[:, None, None]).softmax(2).cumsum(2)
-    assert torch.equal(drawn, (cdf <= uniform[..., None]).sum(2))
-    expected = logits.softmax(2).gather(2, drawn[..., None])[..., 0]
+    assert torch.equal(drawn, torch.where(update, (cdf <= uniform[..., None]).sum(2), tokens))
+    expected = torch.where(update, logits.softmax(2).gather(2, drawn[..., None])[..., 0], 1)
     torch.testing.assert_close(chances.double(), expected, atol=1e-6, rtol=1e-4)
 
 
