@@ -44,8 +44,7 @@ def measure(model: Model, batch: int, needed: Mapping[Precision, int], threads: 
     `needed` are the operations of an image. No image of a model of tokens is finished early. Raises UsageError for
     batch < 1.
     """
-    every_step = {"min_steps": model.steps} if isinstance(model, TokenModel) else {}
-    draw = partial(model.sample, batch, batch=batch, **every_step)
+    draw = partial(model.sample, batch, batch=batch, **_every_step(model))
     sessions = _sessions(model).values()
     inside: list[float] = []
 
@@ -72,15 +71,20 @@ def measure(model: Model, batch: int, needed: Mapping[Precision, int], threads: 
 def operations(model: Model) -> Counter[Precision]:
     """Multiplications and additions in the products and convolutions of one image of all its steps."""
     sessions: dict[str, Any] = {name: Counted(session.path) for name, session in _sessions(model).items()}
-    counted = replace(model, **sessions)
-    if isinstance(counted, DiffusionModel):
-        counted = replace(counted, steps=1, levels=(0, counted.levels[-1]))
-    counted.sample(1, **({"steps": 1} if isinstance(counted, TokenModel) else {}))
+    counted, times = replace(model, **sessions), 1
+    if isinstance(counted, DiffusionModel):  # its steps are alike; those of a model of tokens draw more or fewer
+        counted, times = replace(counted, steps=1, levels=(0, counted.levels[-1])), model.steps
+    counted.sample(1, **_every_step(model))
     total: Counter[Precision] = Counter()
-    for name, session in sessions.items():
+    for session in sessions.values():
         for precision, count in session.operations().items():
-            total[precision] += count * (1 if name == "decode" else model.steps)
+            total[precision] += count * times
     return +total  # without what is zero
+
+
+def _every_step(model: Model) -> dict[str, int]:
+    """Options by which no image is finished early."""
+    return {"min_steps": model.steps} if isinstance(model, TokenModel) else {}
 
 
 def cold_start(model: str, device: str, threads: int | None) -> float:

@@ -22,7 +22,7 @@ class Purpose(IntEnum):
     TOKENS = 3  # random tokens: z_0
     CATEGORY = 4  # the uniform number that picks a token from its distribution
     UPDATE = 5  # which tokens are redrawn
-    CHOICE = 6  # what is added to the confidence in a token
+    CHOICE = 6  # the lot of a token, or what is added to the confidence in it
     KNOWN = 7  # the noise of q(x_t | x_0) on pixels that are known
     RENEWAL = 8  # the noise of q(x_t | x_{t-1}), where a step is taken again
     HALVES = 9  # which tokens are judged together

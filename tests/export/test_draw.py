@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.draw import LARGEST, draw
-from export.int8 import quantise
+from export.draw import draw, quantise_keys
 from export.sundae import Frozen
 from genfast.session import Session
 from training.nets.hourglass import Hourglass, HourglassConfig
@@ -16,14 +15,14 @@ SIDE, WIDTH = 8, 12
 
 
 def prior(vocabulary: int, regions: int) -> Hourglass:
-    """Random keys that eight bits hold."""
+    """Random keys that six bits hold."""
     torch.manual_seed(0)
     config = HourglassConfig(
         tokens=SIDE, vocabulary=vocabulary, regions=regions, features=WIDTH, widths=(16, 16), heads=(1, 1), head=16
     )
     network = Hourglass(config)
     torch.nn.init.normal_(network.bias)
-    levels, scale = quantise(torch.randn(regions**2, WIDTH, vocabulary).numpy(), LARGEST)
+    levels, scale = quantise_keys(torch.randn(regions**2, vocabulary, WIDTH).numpy())
     return Frozen(network, torch.from_numpy((levels * scale).swapaxes(1, 2)))
 
 
