@@ -19,12 +19,13 @@ BLOCK = 64  # tokens
 LARGEST = 31  # level of a key: of six bits, so that files of them compress, and sums of two products fit 16 bits
 
 # Dimensions: B images, N tokens, P = B * N, C = W + 1 features and the bonus for a token that stays; V, the vocabulary;
-# E, V or 1, of the evidence, which is added to logits. `at` are the places, among P, of the tokens of a region that are
-# to be drawn. What is used and not defined are constants, which `draw` adds.
+# E, V or 1, of the evidence, which is added to logits; M tokens of a region are to be drawn, and `at` are their places
+# among P. Logits are said to be of one shape, so that each takes the memory of those before. Probabilities are another
+# softmax, for all images if one of them is to be judged. What is used and not defined are constants, which `draw` adds.
 DRAW = """
 <ir_version: 10, opset_import: ["": 20, "genfast": 1, "com.microsoft": 1]>
 draw (float[B, N, C] hidden, int64[B, N] tokens, bool[B, N] update, float[B] temperature, float[B, N] uniform,
-      float[B, N, E] evidence)
+      bool[B] judge, float[B, N, E] evidence)
     => (int64[B, N] drawn, float[B, N] probability)
     <int64[1] first = {0}, int64[1] last = {1}, int64[1] flat = {-1}, int64[2] column = {-1, 1}>
 {
@@ -42,25 +43,27 @@ draw (float[B, N, C] hidden, int64[B, N] tokens, bool[B, N] update, float[B] tem
     update_grid = Reshape (update, grid)
     like = Shape (now)
     certain = ConstantOfShape <value = float[1] {1.0}> (like)
+    judged = ReduceMax <keepdims = 0> (judge)
 
     after, chances = Scan <num_scan_inputs = 4, body = draw_region (
         int64[P] drawn_before, float[P] chance_before,
-        int64[1] place, int8[W, V] key, float[1, V] scale, float[1, V] bias
+        int64[1] place, int8[W, V] key, float[1, V] scale, float[V] bias
     ) => (int64[P] drawn_after, float[P] chance_after) {
         here = Equal (regions, place)
         asked_grid = And (update_grid, here)
         asked = Reshape (asked_grid, flat)
         some = ReduceMax <keepdims = 0> (asked, first)
         drawn_after, chance_after = If (some) <
-            then_branch = any () => (int64[P] drawn_new, float[P] chance_new) {
+            then_branch = any () => (int64[P] drawn_new, float[P] chance_new)
+                <float[M, V] scores, float[M, V] informed, float[M, V] logits, float[M, V] tempered>
+            {
                 found = NonZero (asked)
                 at = Squeeze (found, first)
                 row = Gather (floats, at)
                 h, stay, kelvin, u = Split <axis = 1> (row, parts)
-                products = genfast.product (h, key, scale)
-                biased = Add (products, bias)
+                scores = genfast.product (h, key, scale, bias)
                 more = Gather (said, at)
-                informed = Add (biased, more)
+                informed = Add (scores, more)
                 token = Gather (now, at)
                 token_column = Unsqueeze (token, last)
                 logits = ScatterElements <axis = 1, reduction = "add"> (informed, token_column, stay)
@@ -73,8 +76,16 @@ draw (float[B, N, C] hidden, int64[B, N] tokens, bool[B, N] update, float[B] tem
                 rest, unused = genfast.pick (inside, left)
                 start = Mul (block, size)
                 next = Add (start, rest)
-                plain = Softmax <axis = 1> (logits)
-                p = GatherElements <axis = 1> (plain, next)
+                p = If (judged) <
+                    then_branch = at_temperature_1 () => (float[M, 1] p_next) {
+                        plain = Softmax <axis = 1> (logits)
+                        p_next = GatherElements <axis = 1> (plain, next)
+                    },
+                    else_branch = unasked () => (float[M, 1] p_void) {
+                        like_next = Shape (next)
+                        p_void = ConstantOfShape <value = float[1] {1.0}> (like_next)
+                    }
+                >
 
                 next_flat = Reshape (next, flat)
                 p_flat = Reshape (p, flat)
@@ -130,7 +141,7 @@ def draw(keys: np.ndarray, bias: np.ndarray, side: int, path: Path, product: str
     constants = {
         "keys": levels,
         "scales": scale,
-        "biases": bias[:, None],
+        "biases": bias,
         "places": np.arange(regions)[:, None],
         "regions": np.arange(regions).reshape(along, 1, along, 1),
         "grid": np.array([-1, along, side // along, along, side // along]),

@@ -3,6 +3,7 @@
 import copy
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from export.attention import fused
 from export.draw import draw, quantise_keys
 from export.folder import new
 from export.graph import Arrays, Rounded, export, parity, share_weights, store_half
-from export.int8 import FLOAT32, INT8, round_linear, store_int8
+from export.int8 import FLOAT32, HALF, INT8, round_linear, store_int8
 from export.provenance import report, trained
 from export.vqgan import ROLES, relative
 from export.vqgan import vqgan as export_vqgan
@@ -32,7 +34,9 @@ SAMPLING = sampler.Options(order="chance", temperature_end=0.4, settle=0.4)
 # Of a hole, whose surroundings say much: fewer steps and less chance are nearer to what was there.
 FILLING = sampler.Options(steps=7, temperature=0.6, temperature_end=0.3, growth=3.0, choice_temperature=1.0, settle=0.4)
 HIDDEN = 1e-3  # what logits are made of may differ by, some of it being as large as 20: rounding
-DIVERGENCE = 0.01  # nats a token that arithmetic in int8 may cost
+DIVERGENCE = 0.01  # nats a token that arithmetic in int8 may cost, beside what rounded weights do
+
+PRODUCTS = {"int8": INT8, "fp16": HALF, "fp32": FLOAT32}  # how `predict` and `draw` multiply by their weights
 
 PARITY = {
     "encode": "largest share of tokens that differ from PyTorch, batches of 1, 2, 7",
@@ -121,7 +125,8 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
         predicted = export_predict(frozen, codes, folder)
         graphs, figures = choose(network, frozen, folder)
         constant = *ROLES, "recognise", "themes"
-        share_weights([*(folder / f"{role}.onnx" for role in constant), *sorted(folder.glob("[dp]r*.onnx"))])
+        others = sorted(folder.glob("[dp]r*.onnx"), reverse=True)  # those in float32 give files of weights their names
+        share_weights([*(folder / f"{role}.onnx" for role in constant), *others])
         manifest = bundle.write(
             folder,
             name=recipe.name.removesuffix("-prior"),
@@ -131,7 +136,7 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
             image={"height": size, "width": size, "channels": 3},
             tokens={"height": side, "width": side, "vocabulary": vocabulary},
             classes=classes,
-            graphs={role: [graph(f"{role}.onnx", "cpu", "cuda")] for role in constant} | graphs,
+            graphs={role: [graph(role, "fp32", "cpu", "cuda")] for role in constant} | graphs,
             sampling={"batch": 1, "options": asdict(SAMPLING), "filling": asdict(FILLING)},
             parity={"tolerance": HIDDEN, "max_abs_difference": predicted},
             figures=[
@@ -179,12 +184,13 @@ def freeze(network: Hourglass, codec: VQGAN) -> Frozen:
 
 
 def export_predict(network: Hourglass, codes: Rounded, folder: Path) -> dict[str, float]:
-    """Write predict.onnx, and predict-int8.onnx for the CPU; returns the parity of the first, by batch size."""
+    """Write predict.onnx, and one for each of the other PRODUCTS; returns the parity of the first, by batch size."""
     module, path = Predict(network), folder / "predict.onnx"
-    export(module, tokens(network, 2), path, ["hidden"])
+    with fused(network):
+        export(module, tokens(network, 2), path, ["hidden"])
     store_half(path, codes)
-    store_int8(path, folder / "predict-int8.onnx", INT8)
-    store_int8(path, path, FLOAT32)
+    for precision, product in PRODUCTS.items():
+        store_int8(path, folder / file("predict", precision), product)
     return parity(module, path, lambda batch: tokens(network, batch), HIDDEN)
 
 
@@ -204,23 +210,25 @@ def export_themes(network: Hourglass, codes: Rounded, folder: Path) -> dict[str,
 
 
 def export_draw(network: Hourglass, folder: Path) -> dict[str, float]:
-    """Write draw.onnx, and draw-int8.onnx for the CPU.
+    """Write draw.onnx, and one for each of the other PRODUCTS.
 
     Returns how far the probabilities of the first are from those of the network, by batch size. Near ties make no
     difference: each number is to lie between the CDF before its token and the CDF after it.
     """
     path = folder / "draw.onnx"
-    for graph, product in {path: FLOAT32, folder / "draw-int8.onnx": INT8}.items():
-        draw(network.table().numpy(), network.bias.numpy(), network.config.tokens, graph, product)
+    for precision, product in PRODUCTS.items():
+        own = folder / file("draw", precision)
+        draw(network.table().numpy(), network.bias.numpy(), network.config.tokens, own, product)
 
     def make_inputs(batch: int) -> dict[str, Tensor]:
         z = tokens(network, batch)
         drawn = {"hidden": network.predict(*z.values()), "tokens": z["tokens"], "update": z["known"]}
         drawn |= {"temperature": torch.rand(batch) + 0.5, "uniform": torch.rand(z["tokens"].shape)}
+        drawn |= {"judge": torch.ones(batch, dtype=torch.bool)}
         return drawn | {"evidence": torch.randn(*z["tokens"].shape, network.config.vocabulary)}
 
     def distributions(
-        hidden: Tensor, z: Tensor, update: Tensor, temperature: Tensor, uniform: Tensor, evidence: Tensor
+        hidden: Tensor, z: Tensor, update: Tensor, temperature: Tensor, uniform: Tensor, judge: Tensor, evidence: Tensor
     ) -> list[Tensor]:
         logits = network.logits(hidden, z) + evidence
         cdf = (logits.double() / temperature[:, None, None]).softmax(2).cumsum(2)
@@ -243,40 +251,53 @@ def choose(
 ) -> tuple[dict[str, list[dict[str, object]]], list[Figure]]:
     """Which graphs of `predict` and `draw` the bundle holds, and what arithmetic in int8 costs.
 
-    It is kept, for the CPU, where it is faster and loses next to nothing along samples that are drawn, one a class.
+    For the CPU it is int8, where that is faster and loses next to nothing along samples that are drawn, one a class.
+    For CUDA it is half precision, which keeps eight times as many levels.
     """
     roles = ("predict", "draw")
-    paths = {role: {"fp32": folder / f"{role}.onnx", "int8": folder / f"{role}-int8.onnx"} for role in roles}
+    paths = {role: {name: folder / file(role, name) for name in ("int8", "fp32")} for role in roles}
     sessions = {role: {precision: Session(path, "cpu") for precision, path in paths[role].items()} for role in roles}
     seconds: dict[str, dict[str, list[float]]] = {role: {precision: [] for precision in paths[role]} for role in roles}
-    costs: dict[str, list[float]] = {role: [] for role in roles}
+    costs = copy.deepcopy(seconds)
 
-    def run(role: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """What the graph in int8 gives; both are timed."""
+    def run(role: str, cost: Callable[[dict[str, np.ndarray]], float], **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """What the graph in int8 gives; both are timed, and judged by `cost`."""
         outputs = {}
         for precision, session in sessions[role].items():
             began = time.perf_counter()
             outputs[precision] = session.run(**inputs)
             seconds[role][precision].append(time.perf_counter() - began)
+            costs[role][precision].append(cost(outputs[precision]))
         return outputs["int8"]
 
     def predict(z: np.ndarray, label: np.ndarray, theme: np.ndarray, known: np.ndarray) -> np.ndarray:
-        hidden = run("predict", tokens=z, label=label, theme=theme, known=known)["hidden"]
         exact = network(*map(torch.from_numpy, (z, label, theme, known))).log_softmax(2)
-        rounded = frozen.logits(torch.from_numpy(hidden), torch.from_numpy(z)).log_softmax(2)
-        costs["predict"].append(float((exact.exp() * (exact - rounded)).sum(2).mean()))
-        return hidden
+
+        def divergence(outputs: dict[str, np.ndarray]) -> float:
+            rounded = frozen.logits(torch.from_numpy(outputs["hidden"]), torch.from_numpy(z)).log_softmax(2)
+            return float((exact.exp() * (exact - rounded)).sum(2).mean())
+
+        return run("predict", divergence, tokens=z, label=label, theme=theme, known=known)["hidden"]
 
     def pick(
-        hidden: np.ndarray, z: np.ndarray, update: np.ndarray, temperature: np.ndarray, uniform: np.ndarray
+        hidden: np.ndarray,
+        z: np.ndarray,
+        update: np.ndarray,
+        temperature: np.ndarray,
+        uniform: np.ndarray,
+        judge: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        given = {"hidden": hidden, "tokens": z, "update": update, "temperature": temperature, "uniform": uniform}
-        outputs = run("draw", **given, evidence=np.zeros((*z.shape, 1), np.float32))
-        drawn, probability = (outputs[name] for name in ("drawn", "probability"))
         exact = frozen.logits(torch.from_numpy(hidden), torch.from_numpy(z)).log_softmax(2).numpy()
-        ratio = np.log(probability) - np.take_along_axis(exact, drawn[..., None], 2)[..., 0]
-        costs["draw"].append(float((ratio[update] ** 2).mean() / 2))  # to second order, the divergence
-        return drawn, probability
+
+        def divergence(outputs: dict[str, np.ndarray]) -> float:
+            drawn, probability = (outputs[name] for name in ("drawn", "probability"))
+            ratio = np.log(probability) - np.take_along_axis(exact, drawn[..., None], 2)[..., 0]
+            return float((ratio[update] ** 2).mean() / 2)  # to second order
+
+        given = {"hidden": hidden, "tokens": z, "update": update, "temperature": temperature, "uniform": uniform}
+        given |= {"judge": np.ones_like(judge), "evidence": np.zeros((*z.shape, 1), np.float32)}
+        outputs = run("draw", divergence, **given)
+        return outputs["drawn"], outputs["probability"]
 
     config = network.config
     for label, themes in enumerate(network.themes.numpy()):
@@ -293,19 +314,22 @@ def choose(
             indices=[label],
         )
     graphs, figures = {}, []
+    rivals = {"predict": "PyTorch, with weights that are not rounded", "draw": "PyTorch, to second order"}
     for role in roles:
-        cost = statistics.mean(costs[role])
+        cost = {precision: statistics.mean(found) for precision, found in costs[role].items()}
         fp32, int8 = (statistics.median(seconds[role][precision]) for precision in ("fp32", "int8"))
-        if cost > DIVERGENCE or int8 > fp32:
+        graphs[role] = [graph(role, "fp16", "cuda"), graph(role, "fp32", "cpu", "cuda")]
+        if cost["int8"] > cost["fp32"] + DIVERGENCE or int8 > fp32:
             paths[role]["int8"].unlink()
-            graphs[role] = [graph(paths[role]["fp32"].name, "cpu", "cuda")]
             continue
-        graphs[role] = [graph(paths[role]["int8"].name, "cpu"), graph(paths[role]["fp32"].name, "cuda")]
-        protocol = f"arithmetic in int8 against float32, {len(costs[role])} steps of samples"
+        graphs[role].insert(0, graph(role, "int8", "cpu"))
+        protocol = f"against {rivals[role]}, {len(costs[role]['int8'])} steps of samples"
         figures += [
-            Figure(name=f"int8, {role}: divergence in nats a token", value=cost, protocol=protocol),
-            Figure(name=f"int8, {role}: times as fast as fp32 on the CPU", value=fp32 / int8, protocol="median step"),
+            Figure(name=f"{precision}, {role}: divergence in nats a token", value=value, protocol=protocol)
+            for precision, value in cost.items()
         ]
+        name = f"int8, {role}: times as fast as fp32 on the CPU"
+        figures.append(Figure(name=name, value=fp32 / int8, protocol="median step"))
     return graphs, figures
 
 
@@ -322,9 +346,14 @@ def tokens(network: Hourglass, batch: int) -> dict[str, Tensor]:
     return {"tokens": z, "label": label, "theme": theme, "known": known}
 
 
-def graph(path: str, *providers: str) -> dict[str, object]:
+def file(role: str, precision: str) -> str:
+    """The name of a graph."""
+    return f"{role}.onnx" if precision == "fp32" else f"{role}-{precision}.onnx"
+
+
+def graph(role: str, precision: str, *providers: str) -> dict[str, object]:
     """What a manifest says of a graph."""
-    return {"path": path, "precision": "int8" if "int8" in path else "fp32", "providers": providers}
+    return {"path": file(role, precision), "precision": precision, "providers": providers}
 
 
 def licence(dataset: str) -> str:

@@ -54,7 +54,7 @@ def networks(loaded: Bundle) -> tuple[Frozen, VQGAN, SundaeRecipe, VQGANRecipe]:
     of_vqgan = _recipe(recipe.vqgan.name)
     assert isinstance(of_vqgan, VQGANRecipe)
     roles = "predict", "draw", "decode", "encode", "recognise", "themes"
-    predict, draw, decode, encode, recognise, themes = (loaded.graph(role, "cuda") for role in roles)
+    predict, draw, decode, encode, recognise, themes = (_exact(loaded, role) for role in roles)
 
     codec = VQGAN(of_vqgan.vqgan)
     codec.load_state_dict(_pick(_constants(decode) | _constants(encode), codec), strict=True)
@@ -71,7 +71,7 @@ def networks(loaded: Bundle) -> tuple[Frozen, VQGAN, SundaeRecipe, VQGANRecipe]:
     (state["themes"],) = _constants(themes).values()
     table = keys["keys"].transpose(1, 2).contiguous()  # (R * R, V, W)
     context = table[..., recipe.hourglass.features + recipe.hourglass.theme :]
-    state |= {"codes": codec.codebook, "bias": keys["biases"][:, 0], "context": context}
+    state |= {"codes": codec.codebook, "bias": keys["biases"], "context": context}
     network.load_state_dict(state, strict=True)
     frozen = Frozen(network, table).eval()
     parity(Predict(frozen), predict, lambda batch: tokens(frozen, batch), HIDDEN)
@@ -84,6 +84,11 @@ def _recipe(name: str) -> Recipe:
     if not path.exists():
         raise UsageError(f"{name} is no recipe of training/recipes")
     return recipes.read(path)
+
+
+def _exact(loaded: Bundle, role: str) -> Path:
+    """The graph of a role that computes in float32."""
+    return next(loaded.directory / graph.path for graph in loaded.manifest.graphs[role] if graph.precision == "fp32")
 
 
 def _constants(path: Path) -> dict[str, Tensor]:

@@ -360,11 +360,12 @@ class TokenModel(Model):
             update: Mask,
             temperature: sundae.Floats,
             uniform: sundae.Floats,
+            judge: Mask,
             evidence: npt.ArrayLike | None = None,
         ) -> tuple[npt.ArrayLike, npt.ArrayLike]:
             more = _nothing(tokens) if evidence is None else evidence
             given = {"hidden": hidden, "tokens": tokens, "update": update, "temperature": temperature}
-            outputs = run_draw(**given, uniform=uniform, evidence=more)
+            outputs = run_draw(**given, uniform=uniform, judge=judge, evidence=more)
             return outputs["drawn"], outputs["probability"]
 
         return predict, draw

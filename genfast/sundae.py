@@ -36,9 +36,9 @@ class Draw(Protocol):
     """The output layer, and one token drawn from each distribution by its inverse CDF.
 
     hidden [B, N, D] f32, tokens [B, N] i64 that `hidden` was predicted from, update [B, N] bool, temperature [B] f32,
-    uniform [B, N] f32 in [0, 1) -> tokens [B, N] i64, drawn anew where `update` is true, and the probability of each at
-    temperature 1 [B, N] f32, which is 1 elsewhere. evidence [B, N, V] f32, in nats, is added to the logits; [B, N, 1]
-    is none.
+    uniform [B, N] f32 in [0, 1), judge [B] bool -> tokens [B, N] i64, drawn anew where `update` is true, and the
+    probability of each at temperature 1 [B, N] f32, which is 1 elsewhere, and void for an image that is not to be
+    judged. evidence [B, N, V] f32, in nats, is added to the logits; [B, N, 1] is none.
     The last of D is added to the logit of the token of `tokens`: the bonus for keeping it.
     """
 
@@ -49,6 +49,7 @@ class Draw(Protocol):
         update: Mask,
         temperature: Floats,
         uniform: Floats,
+        judge: Mask,
         evidence: npt.ArrayLike = ...,
         /,
     ) -> tuple[npt.ArrayLike, npt.ArrayLike]: ...
@@ -179,7 +180,8 @@ def sample(
         u = uniform(*address, Purpose.CATEGORY, (length,))
         # What is drawn comes here, to be chosen from: 12 bytes a token.
         more = () if evidence is None else (evidence(before, known[rows]),)
-        after, probability = map(np.asarray, draw(hidden, before, update, np.full(len(rows), temperature), u, *more))
+        heat, judge = np.full(len(rows), temperature), np.full(len(rows), options.order == "confidence")
+        after, probability = map(np.asarray, draw(hidden, before, update, heat, u, judge, *more))
         tokens[rows] = after
         if options.order == "confidence":
             gumbel = -np.log(-np.log(np.maximum(chance, 1e-30)))
@@ -225,7 +227,8 @@ def likelihood(
         # temperatures, unless another is that much likelier, and multiplies its odds by a known factor.
         hidden[..., -1] = _BONUS
         coldest, middle = np.full(len(tokens), 0.01, np.float32), np.full(tokens.shape, 0.5, np.float32)
-        drawn, probability = map(np.asarray, draw(hidden, tokens, half, coldest, middle))
+        judge = np.ones(len(tokens), bool)
+        drawn, probability = map(np.asarray, draw(hidden, tokens, half, coldest, middle, judge))
         with np.errstate(divide="ignore"):
             odds = np.log(probability) - np.log1p(-np.minimum(probability, 1)) - _BONUS
             judged = np.where(drawn == tokens, -np.logaddexp(0, -odds), np.log(probability) - _BONUS)

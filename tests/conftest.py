@@ -117,10 +117,10 @@ predict (int64[B,6] tokens, int64[B] label, float[B,2] theme, bool[B,6] known) =
 DRAW = """
 <ir_version: 9, opset_import: ["": 18]>
 draw (float[B,6,8] hidden, int64[B,6] tokens, bool[B,6] update, float[B] temperature, float[B,6] uniform,
-      float[B,6,E] evidence)
+      bool[B] judge, float[B,6,E] evidence)
     => (int64[B,6] drawn, float[B,6] probability)
     <int64[2] rest = {1, 2}, int64[1] last = {2}, int64 axis = {2}, int64 largest = {31}, int64[2] parts = {7, 1},
-     float certain = {1.0}>
+     float certain = {1.0}, int64[1] places = {1}>
 {
     features, bonus = Split <axis = 2> (hidden, parts)
     unbiased = MatMul (features, keys)
@@ -141,7 +141,9 @@ draw (float[B,6,8] hidden, int64[B,6] tokens, bool[B,6] update, float[B] tempera
     found = GatherElements <axis = 2> (at_one, place)
     chance = Squeeze (found, last)
     drawn = Where (update, new, tokens)
-    probability = Where (update, chance, certain)
+    judged = Unsqueeze (judge, places)
+    asked = And (update, judged)
+    probability = Where (asked, chance, certain)
 }
 """
 

@@ -40,7 +40,8 @@ def parts(model: TokenModel) -> dict[str, Callable[[], object]]:
     predict = partial(model.predict.run, tokens=tokens, label=np.zeros(1, np.int64), theme=theme, known=known)
     uniform = rng.random(tokens.shape, np.float32)
     temperature = np.full(1, 0.8, np.float32)
-    draws = {"temperature": temperature, "uniform": uniform, "evidence": np.zeros((*tokens.shape, 1), np.float32)}
+    draws = {"temperature": temperature, "uniform": uniform, "judge": np.zeros(1, bool)}
+    draws |= {"evidence": np.zeros((*tokens.shape, 1), np.float32)}
     draw = partial(model.draw.run, **predict(), tokens=tokens, update=known, **draws)
     weight, seams = np.full(1, 0.5, np.float32), model.seams().bind()
     given = {"tokens": tokens, "known": known, "weight": weight, "said": draws["evidence"], **model.borders()}

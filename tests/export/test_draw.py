@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 
 from export.draw import draw, quantise_keys
+from export.int8 import HALF
 from export.sundae import Frozen
 from genfast.session import Session
 from training.nets.hourglass import Hourglass, HourglassConfig
@@ -40,6 +43,7 @@ def inputs(vocabulary: int, batch: int) -> dict[str, np.ndarray]:
         "update": np.ones((batch, SIDE**2), bool),
         "temperature": rng.uniform(0.3, 2, batch).astype(np.float32),
         "uniform": rng.random((batch, SIDE**2), np.float32),
+        "judge": np.ones(batch, bool),
         "evidence": np.zeros((batch, SIDE**2, 1), np.float32),
     }
 
@@ -60,6 +64,21 @@ def test_draws_are_those_of_the_network(vocabulary: int, regions: int, tmp_path:
         alone = graph.run(**{name: value[-1:] for name, value in given.items()})
         np.testing.assert_array_equal(alone["drawn"][0], got["drawn"][-1])
         np.testing.assert_allclose(alone["probability"][0], got["probability"][-1], rtol=1e-5)
+        unasked = graph.run(**given | {"judge": np.zeros(batch, bool)})
+        np.testing.assert_array_equal(unasked["drawn"], got["drawn"])
+        assert (unasked["probability"] == 1).all()
+
+
+def test_draws_in_half_precision_are_nearly_the_same(tmp_path: Path) -> None:
+    network, given = prior(512, 2), inputs(512, 7)
+    with torch.no_grad():
+        draw(network.table().numpy(), network.bias.numpy(), SIDE, tmp_path / "draw.onnx", HALF)
+    # onnxruntime leaves out on the CPU what it does not need there: to round to half precision.
+    got, chances = ReferenceEvaluator(onnx.load(tmp_path / "draw.onnx")).run(None, given)
+    drawn, probability = network.draw(*map(torch.from_numpy, list(given.values())[:-1]))
+    same = got == drawn.numpy()
+    assert 0.95 < same.mean() < 1
+    assert 1e-5 < np.abs(chances / probability.numpy() - 1)[same].max() < 0.02
 
 
 def test_evenly_spaced_numbers_draw_each_token_as_often_as_its_probability_says(tmp_path: Path) -> None:

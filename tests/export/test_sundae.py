@@ -25,6 +25,7 @@ from training.nets.vqgan import VQGAN
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "training/recipes"
+PROVIDERS = ("cpu", "cuda")
 
 
 def test_the_manifest_says_what_it_is_and_that_it_is_right(exported: Path) -> None:
@@ -38,6 +39,10 @@ def test_the_manifest_says_what_it_is_and_that_it_is_right(exported: Path) -> No
     assert max(manifest.parity.max_abs_difference.values()) <= manifest.parity.tolerance == HIDDEN
     figures = {figure.name: figure.value for figure in manifest.figures}
     assert figures["parity, encode"] == 0 and figures["parity, decode"] <= 1 and figures["parity, draw"] <= 1e-4
+    for role in "predict", "draw":
+        by_provider = {name: [g.precision for g in manifest.graphs[role] if name in g.providers] for name in PROVIDERS}
+        assert by_provider["cuda"] == ["fp16", "fp32"]
+        assert by_provider["cpu"] in (["int8", "fp32"], ["fp32"])  # whichever is faster here
     provenance = manifest.provenance
     assert (provenance.recipe, provenance.images_seen, provenance.hours) == ("tiny-prior", 35, 0.12)
     assert "CC BY 4.0" in provenance.dataset_licence

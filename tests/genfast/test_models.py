@@ -43,6 +43,7 @@ def test_one_step_at_temperature_one_is_the_distribution_of_the_graph(model: Tok
             update=np.ones((1, 6), bool),
             temperature=np.ones(1, np.float32),
             uniform=u[i : i + 1],
+            judge=np.ones(1, bool),
             evidence=np.zeros((1, 6, 1), np.float32),
         )
         assert np.array_equal(model.decode.run(tokens=drawn["drawn"])["image"][0], images[i])

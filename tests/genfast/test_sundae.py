@@ -26,9 +26,9 @@ def themes(batch: int) -> np.ndarray:
 def updating(draw: Callable[..., tuple[np.ndarray, np.ndarray]]) -> sundae.Draw:
     """An output layer that draws what it is to draw, by one that draws all."""
 
-    def some(hidden, tokens, update, *more):
-        drawn, probability = draw(hidden, tokens, *more)
-        return np.where(update, drawn, tokens), np.where(update, probability, 1)
+    def some(hidden, tokens, update, temperature, u, judge, *more):
+        drawn, probability = draw(hidden, tokens, temperature, u, *more)
+        return np.where(update, drawn, tokens), np.where(update & judge[:, None], probability, 1)
 
     return some
 
@@ -209,7 +209,7 @@ def test_order_chance_draws_what_it_will_show_by_lot(growth: float, settle: floa
         shown.append(known)
         return pass_on(tokens, label, theme, known)
 
-    def draw(hidden, tokens, update, temperature, u):
+    def draw(hidden, tokens, update, temperature, u, judge):
         asked.append(update)
         return np.where(update, 100 + len(asked), tokens), np.ones_like(u)
 
@@ -236,7 +236,7 @@ def test_order_chance_goes_on_until_all_is_drawn() -> None:
     """Nothing that is drawn ever changes: an image is finished once it settles, not before."""
     calls: list[int] = []
 
-    def draw(hidden, tokens, update, temperature, u):
+    def draw(hidden, tokens, update, temperature, u, judge):
         calls.append(int(update.sum()))
         return tokens, u
 

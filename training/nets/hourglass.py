@@ -274,25 +274,28 @@ class Hourglass(nn.Module):
         update: Tensor,
         temperature: Tensor,
         uniform: Tensor,
+        judge: Tensor | None = None,
         evidence: Tensor | None = None,
         table: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Draw those tokens of (B, N) that `update` (B, N) says at temperatures (B,), from numbers (B, N) in [0, 1).
 
-        By inverse CDF. Returns all tokens (B, N) and the probability (B, N) that each had at temperature 1, which is 1
-        where none was drawn. `evidence` (B, N, V) is added to the logits, and `table` is what `table` gave.
+        By inverse CDF. Returns all tokens (B, N) and, if any image is to be judged (B,), the probability (B, N) that
+        each had at temperature 1, which is 1 where none was drawn. `evidence` (B, N, V) is added to the logits, and
+        `table` is what `table` gave.
         """
-        drawn, chances = tokens.clone(), torch.ones_like(uniform)
+        drawn, chances, judged = tokens.clone(), torch.ones_like(uniform), judge is not None and judge.any()
         for region, (keys, bias) in enumerate(zip(self.table() if table is None else table, self.bias, strict=True)):
             for at in (update & (self.regions == region)).nonzero().split(ROWS):
                 image, _ = rows = at.unbind(1)
                 logits = score(hidden[rows].float(), keys, bias, tokens[rows])  # (M, V)
                 if evidence is not None:
                     logits += evidence[rows]
-                p, t = logits.softmax(1), temperature[image, None]
-                chosen = pick(p if (t == 1).all() else logits.div_(t).softmax(1), uniform[rows])
+                plain = logits.softmax(1) if judged else None
+                chosen = pick(logits.div_(temperature[image, None]).softmax(1), uniform[rows])
                 drawn[rows] = chosen
-                chances[rows] = p.gather(1, chosen[:, None])[:, 0]
+                if plain is not None:
+                    chances[rows] = plain.gather(1, chosen[:, None])[:, 0]
         return drawn, chances
 
 

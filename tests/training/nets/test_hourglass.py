@@ -178,12 +178,14 @@ def test_draws_invert_the_distribution(informed: bool) -> None:
     logits = network.logits(hidden, tokens).double()
     evidence = torch.randn(logits.shape) if informed else None
     update = torch.rand(3, 64) < 0.6
-    drawn, chances = network.draw(hidden, tokens, update, temperature, uniform, evidence)
+    judge = torch.tensor([False, True, False])
+    drawn, chances = network.draw(hidden, tokens, update, temperature, uniform, judge, evidence)
     logits = logits + (0 if evidence is None else evidence)
     cdf = (logits / temperature[:, None, None]).softmax(2).cumsum(2)
     assert torch.equal(drawn, torch.where(update, (cdf <= uniform[..., None]).sum(2), tokens))
     expected = torch.where(update, logits.softmax(2).gather(2, drawn[..., None])[..., 0], 1)
     torch.testing.assert_close(chances.double(), expected, atol=1e-6, rtol=1e-4)
+    assert torch.equal(network.draw(hidden, tokens, update, temperature, uniform, None, evidence)[0], drawn)
 
 
 @pytest.mark.parametrize("vocabulary", [8, 64, 97, 192])
