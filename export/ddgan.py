@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import genfast
 from export.folder import new
+from export.fused import fused
 from export.graph import TOLERANCE, MakeInputs, export, parity, store_half
 from export.provenance import report, trained
 from genfast import bundle
@@ -133,7 +134,8 @@ def _write(
     module, make_inputs = reverse_step(network(checkpoint, unet, half), recipe)
     with new(out) as folder:
         path = folder / "step.onnx"
-        export(module, make_inputs(2), path, ["x_prev", "x_0"])
+        with fused(module):
+            export(module, make_inputs(2), path, ["x_prev", "x_0"])
         if half:
             store_half(path)
         fields |= {

@@ -95,7 +95,9 @@ def store_int8(source: Path, path: Path, product: str) -> None:
         node.input.extend([scales[weight.name], _take_bias(graph, node, weight.dims[1])])
     model.functions.append(parser.parse_function(product))
     known = {domain.domain for domain in model.opset_import}
-    model.opset_import.extend(helper.make_opsetid(name, 1) for name in ("genfast", "com.microsoft") if name not in known)
+    model.opset_import.extend(
+        helper.make_opsetid(name, 1) for name in ("genfast", "com.microsoft") if name not in known
+    )
     onnx.save(model, path)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.attention import fused
 from export.draw import draw, quantise_keys
 from export.folder import new
+from export.fused import fused
 from export.graph import Arrays, Rounded, export, parity, share_weights, store_half
 from export.int8 import FLOAT32, HALF, INT8, round_linear, store_int8
 from export.provenance import report, trained

@@ -96,7 +96,7 @@ class UNet(nn.Module):
             nn.ModuleList(nn.ModuleList(ResidualBlock(w, groups) for _ in range(config.blocks)) for w in widths)
             for _ in range(2)
         )
-        self.down = nn.ModuleList(nn.Conv2d(4 * fine, coarse, 1) for fine, coarse in neighbours)
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in neighbours)
         self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in neighbours)
         self.attention = Attention(widths[-1], groups, config.heads)
         self.head = nn.Conv2d(widths[0], config.channels, 3, padding=1)
@@ -114,7 +114,7 @@ class UNet(nn.Module):
         skips = []
         for i, blocks in enumerate(self.encoder):
             if i:
-                h = self.down[i - 1](F.pixel_unshuffle(h, 2))
+                h = self.down[i - 1](h)
             for block in blocks:
                 h = block(h, styles)
             skips.append(h)

@@ -1,4 +1,4 @@
-"""export/attention.py: operators of onnxruntime compute what the network does."""
+"""export/fused.py: operators compute what the network does."""
 
 from pathlib import Path
 
@@ -6,9 +6,10 @@ import onnx
 import torch
 from torch import Tensor
 
-from export.attention import fused
+from export.fused import fused
 from export.graph import export, parity
 from training.nets.hourglass import Layers
+from training.nets.normalisation import AdaptiveGroupNorm
 
 
 def inputs(batch: int) -> dict[str, Tensor]:
@@ -25,6 +26,19 @@ def test_attention_is_two_nodes_a_layer_that_compute_the_same(tmp_path: Path) ->
     nodes = [node.op_type for node in onnx.load(tmp_path / "layers.onnx").graph.node]
     assert nodes.count("RotaryEmbedding") == nodes.count("MultiHeadAttention") == 2 and "Softmax" not in nodes
     assert max(parity(layers, tmp_path / "layers.onnx", inputs).values()) < 1e-4
+
+
+def test_normalisation_is_one_operator_that_computes_the_same(tmp_path: Path) -> None:
+    norm, path = AdaptiveGroupNorm(12, groups=4).eval(), tmp_path / "norm.onnx"
+
+    def pictures(batch: int) -> dict[str, Tensor]:
+        return {"x": 3 + torch.randn(batch, 12, 7, 5), "style": torch.randn(batch, 24)}
+
+    with fused(norm):
+        export(norm, pictures(2), path, ["y"])
+    nodes = [node.op_type for node in onnx.load(path).graph.node]
+    assert nodes.count("InstanceNormalization") == 1 and "ReduceMean" not in nodes
+    assert max(parity(norm, path, pictures).values()) < 1e-5
 
 
 def test_afterwards_the_network_is_what_it_was() -> None:

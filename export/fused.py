@@ -1,0 +1,54 @@
+"""Layers as ONNX is to have them: one operator for normalisation, rotation or attention, where export makes dozens."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.onnx.ops import symbolic
+
+from training.nets.hourglass import Attention
+from training.nets.normalisation import EPSILON, AdaptiveGroupNorm
+
+
+@contextmanager
+def fused(network: nn.Module) -> Iterator[None]:
+    """Within, a network is what ONNX is to be written of; do not compute with it.
+
+    Its attention is operators of onnxruntime, which PyTorch has not. Its normalisation is an operator that takes
+    longer in PyTorch than what stands for it there, and half as long in onnxruntime.
+    """
+    layers = [(module, _FORWARD[type(module)]) for module in network.modules() if type(module) in _FORWARD]
+    for layer, forward in layers:
+        layer.forward = partial(forward, layer)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for layer, _ in layers:
+            del layer.forward
+
+
+def _attend(layer: Attention, x: Tensor, rotation: Tensor) -> Tensor:
+    qkv = layer.qkv(layer.norm(x))  # (B, N, 3 * heads * head)
+    width = qkv.shape[2] // 3
+    qk, v = qkv.split([2 * width, width], dim=2)
+    start = torch.zeros(1, dtype=torch.int64)
+    q, k = _operator("RotaryEmbedding", 2 * layer.heads, qk, start, *rotation).chunk(2, dim=2)
+    return layer.out(_operator("MultiHeadAttention", layer.heads, q, k, v))
+
+
+def _operator(name: str, heads: int, first: Tensor, *more: Tensor) -> Tensor:
+    """A node of onnxruntime's own, which gives what is like its first input."""
+    inputs, attributes = [first, *more], {"num_heads": heads}
+    return symbolic(f"com.microsoft::{name}", inputs, attributes, dtype=first.dtype, shape=first.shape, version=1)
+
+
+def _normalise(layer: AdaptiveGroupNorm, x: Tensor, style: Tensor) -> Tensor:
+    scale, shift = style[:, :, None, None].chunk(2, dim=1)
+    by_group = x.unflatten(1, (layer.groups, -1)).flatten(2)  # (B, groups, ...)
+    return F.instance_norm(by_group, eps=EPSILON).view_as(x) * (1 + scale) + shift
+
+
+_FORWARD = {Attention: _attend, AdaptiveGroupNorm: _normalise}
