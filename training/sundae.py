@@ -195,10 +195,10 @@ class SundaeTraining:
         return figures, self._sample(network, table)
 
     def _sample(self, network: Hourglass, table: Tensor) -> np.ndarray:
-        """Pictures [N, H, W, C] uint8, drawn as users draw them; the processes share the work."""
+        """Pictures [N, H, W, C] uint8, drawn as users draw them, no more than are held out; the processes share the work."""
         config, device = network.config, self.fabric.device
         side = min(10, max(5, config.classes))
-        share = -(-(side**2) // self.fabric.world_size)
+        share = -(-min(side**2, len(self.held_out)) // self.fabric.world_size)
         mine = np.arange(share) + self.fabric.global_rank * share
 
         def predict(*arrays: np.ndarray) -> np.ndarray:

@@ -13,34 +13,21 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 
 import genfast
+from export.ddgan import reverse_step
+from export.unpack import unet
 from genfast import ddgan
 from genfast.bench import medians
-from training import recipe as recipes
-from training.diffusion import ReverseStep
-from training.nets.unet import UNet
-
-RECIPE = Path(__file__).parents[2] / "training/recipes/fashion28-t4.toml"
 
 
 def eager(model: genfast.Model, memory_format: torch.memory_format) -> ddgan.Step:
     """The model's step in PyTorch, with the weights of its ONNX graph."""
-    recipe = recipes.read(RECIPE)
-    module = ReverseStep(UNet(recipe.unet), recipe.schedule.build()).eval()
-    graph = onnx.load(model.bundle.graph("step")).graph
-    weights = {w.name: torch.from_numpy(onnx.numpy_helper.to_array(w).copy()) for w in graph.initializer}
-    # Export keeps the names of all weights but those of the one plain norm, which it shapes (C, 1, 1).
-    norm = [f"network.attention.norm.{part}" for part in ("weight", "bias")]
-    nameless = [w.flatten() for w in weights.values() if w.dim() == 3]
-    weights |= zip(norm, nameless, strict=True)
-    module.load_state_dict({name: weights[name] for name in module.state_dict()}, strict=True)
-    module.to(memory_format=memory_format)
+    network, recipe = unet(model.bundle)
+    module, _ = reverse_step(network.to(memory_format=memory_format), recipe)
 
     def step(*inputs):
         with torch.inference_mode():

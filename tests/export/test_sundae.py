@@ -171,8 +171,8 @@ def test_the_full_models_of_the_paper_build_train_export_and_draw(
     vqgan, prior = runs / "ffhq1024-vqgan/checkpoint-00000001", runs / "ffhq1024-prior/checkpoint-00000001"
     vqgan_recipe = recipe("ffhq1024-vqgan", started_from="20", adversarial_from="0")
     step(f"training run {vqgan_recipe} --data {tmp_path / 'images'} --runs {runs}")
-    for split, count in {"train": 2, "validation": 48}.items():
-        step(f"training tokens {vqgan} {token_set} --data {tmp_path / 'images'} --split {split} --count {count}")
+    for split in "train", "validation":
+        step(f"training tokens {vqgan} {token_set} --data {tmp_path / 'images'} --split {split} --count 2")
     step(
         f"training run {recipe('ffhq1024-prior', vqgan=f'{str(vqgan)!r}', folder=f'{str(token_set)!r}')} --runs {runs}"
     )
