@@ -24,7 +24,6 @@ from training.recipe import DataConfig, LoopConfig, config
 CLIP = 1.0  # norm of the gradient
 WEIGHT_DECAY = 0.01  # of the linear layers
 HIDDEN_RATE = 2  # rate of the hidden layers, which Muon (Jordan et al. 2024) updates, over that of all else
-WATCHED = 48  # held-out grids
 PERCENT = (50, 75, 90, 100)  # of held-out tokens that are hidden
 TOLD = 0.75  # share of the pictures of which the network is told which tokens are known
 TINY = 1e-30  # probability that counts as least
@@ -44,6 +43,7 @@ class SundaeRecipe:
     unroll: int = 2  # guesses that follow each other; the loss is the mean of theirs
     unroll_from: int = 0  # step; before it, guesses are too poor to learn from, and one is made
     label_dropout: float = 0.1  # share of labels, and of themes, that are hidden: for guidance
+    watched: int = 48  # held-out grids that figures of the log are of
     cap: float = 1.0  # a target whose share of its region's is larger is taken only as often as if it were this
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class SundaeTraining:
             "optimizer": torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98)),
             "muon": torch.optim.Muon([p for p in layers if p in hidden], **muon),
         }
-        held_out, labels = load(recipe.data, "validation", WATCHED)
+        held_out, labels = load(recipe.data, "validation", recipe.watched)
         self.held_out = torch.from_numpy(np.stack([held_out[i] for i in range(len(held_out))])).flatten(1).long()
         self.labels = torch.from_numpy(labels)
 
@@ -195,7 +195,7 @@ class SundaeTraining:
         return figures, self._sample(network, table)
 
     def _sample(self, network: Hourglass, table: Tensor) -> np.ndarray:
-        """Pictures [N, H, W, C] uint8, drawn as users draw them, no more than are held out; the processes share the work."""
+        """Pictures [N, H, W, C] uint8, as users draw them, no more than are held out; processes share the work."""
         config, device = network.config, self.fabric.device
         side = min(10, max(5, config.classes))
         share = -(-min(side**2, len(self.held_out)) // self.fabric.world_size)

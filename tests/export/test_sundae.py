@@ -174,7 +174,8 @@ def test_the_full_models_of_the_paper_build_train_export_and_draw(
     for split in "train", "validation":
         step(f"training tokens {vqgan} {token_set} --data {tmp_path / 'images'} --split {split} --count 2")
     step(
-        f"training run {recipe('ffhq1024-prior', vqgan=f'{str(vqgan)!r}', folder=f'{str(token_set)!r}')} --runs {runs}"
+        f"training run {recipe('ffhq1024-prior', watched='2', vqgan=f'{str(vqgan)!r}', folder=f'{str(token_set)!r}')} "
+        f"--runs {runs}"
     )
     step(f"export sundae {prior} {tmp_path / 'ffhq1024'} --vqgan {vqgan}")
     step(f"genfast sample --model {tmp_path / 'ffhq1024'} -n 1 --steps 2 --out {tmp_path}")

@@ -193,13 +193,12 @@ def prior(folder: Path, vqgan: Path, steps: int = 4, **hourglass: Any) -> Sundae
     network |= {"head": 8, "features": 8, "regions": 2, "codes": 8}
     loop = {"steps": steps, "batch": 4, "warmup": 1, "log_every": 1, "watch_every": 100, "checkpoint_every": 100}
     data = {"name": "tokens", "folder": folder}
-    fields = {"loop": loop, "data": data, "hourglass": network | hourglass, "vqgan": vqgan}
+    fields = {"loop": loop, "data": data, "hourglass": network | hourglass, "vqgan": vqgan, "watched": 2}
     return validate({"name": "tiny", "family": "sundae", **fields})
 
 
 @pytest.fixture
-def token_set(vqgan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(sundae, "WATCHED", 2)
+def token_set(vqgan: Path, tmp_path: Path) -> Path:
     for split in ("train", "validation"):
         tokens.encode(vqgan, tmp_path / "tokens", split)
     return tmp_path / "tokens"
