@@ -19,7 +19,14 @@ VQGAN_TABLE = {
     "family": "vqgan",
     "loop": {"steps": 10, "batch": 5},
     "data": {"name": "avatars"},
-    "vqgan": {"codes": CODES, "latent": 64, "regions": 2, "encoder": (8, 8, 8), "decoder": (8, 8, 8, 8)},
+    "vqgan": {
+        "codes": CODES,
+        "latent": 64,
+        "regions": 2,
+        "encoder": (8, 8, 8),
+        "decoder": (8, 8, 8, 8),
+        "attention": True,
+    },
 }
 PRIOR_TABLE = {
     "name": "tiny-prior",

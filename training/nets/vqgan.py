@@ -57,9 +57,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         normal = F.normalize(x, dim=1) * x.shape[1] ** 0.5  # the only norm: products grow with the square of their size
-        q, k, v = self.qkv(normal).flatten(2).transpose(1, 2).chunk(3, dim=2)  # (B, HW, C)
+        q, k, v = self.qkv(normal).flatten(2).transpose(1, 2)[:, None].chunk(3, dim=3)  # (B, 1, HW, C): one head
         y = F.scaled_dot_product_attention(q, k, v)
-        return x + self.out(y.transpose(1, 2).unflatten(2, x.shape[2:]))
+        return x + self.out(y.transpose(2, 3).reshape(x.shape))
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:
