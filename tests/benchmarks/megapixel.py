@@ -7,7 +7,6 @@ No picture stops early: every step is taken.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from genfast import bench, sundae
 from genfast.bench import medians
 from genfast.ddgan import to_pixels
 from genfast.models import FEW, TokenModel
+from tests.benchmarks.memory import peak
 from training.nets.hourglass import Hourglass
 from training.nets.vqgan import VQGAN
 
@@ -126,9 +126,7 @@ def processes(name: str, threads: int) -> dict[str, float]:
         command += ["--device", "cpu", "--threads", str(threads), "-n"]
         one = partial(subprocess.run, [*command, "1"], check=True, capture_output=True)
         figures = {"genfast sample -n 1, seconds": medians({"one": one}, 3)["one"]}
-        subprocess.run([*command, "8"], check=True, capture_output=True)
-    # The largest of this process's children, which are none but the above; kilobytes on Linux.
-    figures["genfast sample -n 8, peak MB"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
+        figures["genfast sample -n 8, peak MB"] = peak([*command, "8"])
     return figures
 
 

@@ -7,7 +7,6 @@ Rivals take turns within one run, and every figure is a median over its turns: r
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from export.ddgan import reverse_step
 from export.unpack import unet
 from genfast import ddgan
 from genfast.bench import medians
+from tests.benchmarks.memory import peak
 
 
 def eager(model: genfast.Model, memory_format: torch.memory_format) -> ddgan.Step:
@@ -76,9 +76,7 @@ def processes() -> dict[str, float]:
         runs = {"genfast sample -n 8, seconds": [*sample, "8"], "genfast --help, seconds": [*command, "--help"]}
         work = {name: partial(subprocess.run, run, check=True, capture_output=True) for name, run in runs.items()}
         figures = medians(work, 9)
-        subprocess.run([*sample, "64"], check=True, capture_output=True)
-    # The largest of this process's children, which are none but the above; kilobytes on Linux.
-    figures["genfast sample -n 64, peak MB"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
+        figures["genfast sample -n 64, peak MB"] = peak([*sample, "64"])
     return figures
 
 
