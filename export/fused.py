@@ -17,8 +17,7 @@ from training.nets.normalisation import EPSILON, AdaptiveGroupNorm
 def fused(network: nn.Module) -> Iterator[None]:
     """Within, a network is what ONNX is to be written of; do not compute with it.
 
-    Its attention is operators of onnxruntime, which PyTorch has not. Its normalisation is an operator that takes
-    longer in PyTorch than what stands for it there, and half as long in onnxruntime.
+    Its attention is operators of onnxruntime, which PyTorch has not; its normalisation is one of ONNX.
     """
     layers = [(module, _FORWARD[type(module)]) for module in network.modules() if type(module) in _FORWARD]
     for layer, forward in layers:

@@ -168,12 +168,12 @@ def sample(
             guided, hidden = np.asarray(hidden, np.float32), np.asarray(unguided, np.float32)
             hidden = hidden + options.guidance * (guided - hidden)
         done = min(1.0, step / (options.steps * (1 - options.settle)))
-        settling = np.asarray(known[rows].all(1, keepdims=True))
+        settling = np.asarray(known[rows].all(1))
         if options.order == "random":
             update = _largest(uniform(*address, Purpose.UPDATE, (length,)), may_change, share)
         else:
             chance = uniform(*address, Purpose.CHOICE, (length,))
-            update = may_change & (~settling | (colour == step % 2))
+            update = may_change & (~settling[:, None] | (colour == step % 2))
         if options.order == "chance":
             keep = _largest(chance, may_change, done**options.growth)
             update &= keep
@@ -192,10 +192,10 @@ def sample(
         if watch:
             watch(tokens.copy())
 
-        changed = (after != before).any(1, keepdims=True)
+        changed = (after != before).any(1)
         if options.order == "chance":
             changed |= ~settling  # what the network did not see is still to be drawn
-        calm[rows] = np.where(changed[:, 0], 0, calm[rows] + update.sum(1))
+        calm[rows] = np.where(changed, 0, calm[rows] + update.sum(1))
         if step >= options.min_steps:
             rows = rows[calm[rows] < may_change.sum(1)]
     return tokens

@@ -9,7 +9,6 @@ when the hole is blanked before it is encoded, by how many tokens they are away 
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from genfast.cli.progress import progress
 from genfast.metrics.features import Embedder
 from genfast.models import TokenModel
 from tests.benchmarks import holes
+from tests.benchmarks.memory import peak
 from training.data import avatars
 
 SIZE = 1024
@@ -114,24 +114,26 @@ def processes(model: str) -> dict[str, float]:
     """One fill of one megapixel from a cold start; a photo of 12 megapixels with a small mask, and its memory."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        inpaint = [sys.executable, "-m", "genfast", "inpaint", "img.png", "mask.png", "--overwrite", "--model", model]
 
-        def inpaint(picture: np.ndarray, mask: np.ndarray) -> subprocess.CompletedProcess[bytes]:
+        def write(picture: np.ndarray, mask: np.ndarray) -> None:
             Image.fromarray(picture).save(folder / "img.png", compress_level=1)
             Image.fromarray(mask).save(folder / "mask.png")
-            command = [sys.executable, "-m", "genfast", "inpaint", "img.png", "mask.png", "--overwrite", "--model"]
-            return subprocess.run([*command, model], cwd=folder, check=True, capture_output=True)
+
+        def fill() -> None:
+            write(face, hole)
+            subprocess.run(inpaint, cwd=folder, check=True, capture_output=True)
 
         face, hole = next(faces(1))
-        figures = medians({"one fill of 1024x1024 from a cold start, seconds": lambda: inpaint(face, hole)}, 7)
+        figures = medians({"one fill of 1024x1024 from a cold start, seconds": fill}, 7)
         photo = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), np.uint8)
         photo[1000:2024, 1500:2524] = face
         small = np.zeros(photo.shape[:2], bool)
         small[1400:1500, 1900:2060] = True
-        inpaint(photo, small)
+        write(photo, small)
+        figures["12 megapixels, peak MB"] = peak(inpaint, folder)
         filled = images.read(folder / "img.inpainted.png")
         figures["12 megapixels, pixels changed outside the mask"] = float((filled != photo).any(2)[~small].sum())
-    # The largest of this process's children; kilobytes on Linux.
-    figures["12 megapixels, peak MB"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
     return figures
 
 
