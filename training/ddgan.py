@@ -77,14 +77,15 @@ class DDGANTraining:
         t = torch.randint(1, schedule.steps + 1, (len(images),), generator=rng, device=images.device)
         real = schedule.q_sample(images, t - 1, randn(images.shape))
         x_t = schedule.q_step(real, t, randn(images.shape))
-        with self.fabric.autocast():
+        learning = self.optimizers["generator"].param_groups[0]["lr"] > 0  # past the discriminator's head start
+        with self.fabric.autocast(), torch.set_grad_enabled(learning):
             fake, x_0 = self.reverse(x_t, t, randn((len(images), self.config.unet.latent)), randn(images.shape))
         real, fake = self._candidate(real, x_t, t), self._candidate(fake, x_t, t)
         # Eq. 6 without its weights: the error in the noise. It ties the generator down where x_t leaves little open,
         # and leaves it to the discriminator where a mean would be a blur.
         noise_error = (schedule.log_snr[t].exp() * (x_0 - images).square().mean((1, 2, 3))).mean()
         figures = self._update_discriminator(real, fake.detach(), x_t, t)
-        return figures | self._update_generator(real, fake, x_t, t, noise_error)
+        return figures | (self._update_generator(real, fake, x_t, t, noise_error) if learning else {})
 
     def _candidate(self, x_previous: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """What x_{t-1} adds to x_t: the x_0 behind it plus posterior noise, scaled to about unit variance."""

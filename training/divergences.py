@@ -94,6 +94,6 @@ DIVERGENCES = {
         activation=lambda v: 2 * torch.expm1(v),
         composed=lambda v: torch.expm1(2 * v),
         supremum=math.inf,
-        limit=3.0,
+        limit=1.5,
     ),
 }

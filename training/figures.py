@@ -94,9 +94,9 @@ def over_steps(solid: dict[str, list[Point]], dashed: dict[str, list[Point]], ou
     """FID over the number of steps; `dashed` is for what is not of the paper."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot(xlabel="steps T", ylabel=f"FID ({FEATURES})", xscale="log", yscale="log")
-    for lines, style in ((solid, "o-"), (dashed, "s--")):
+    for lines, style, fill in ((solid, "o-", "full"), (dashed, "s--", "none")):
         for name, line in lines.items():
-            axes.plot([p.steps for p in line], [p.score["fid"] for p in line], style, label=name)
+            axes.plot([p.steps for p in line], [p.score["fid"] for p in line], style, fillstyle=fill, label=name)
     every = [p for line in (solid | dashed).values() for p in line]
     most = max(p.score["n"] for p in every)
     for p in every:
@@ -120,7 +120,8 @@ def over_time(lines: dict[str, list[Point]], out: Path) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot(xlabel="seconds an image", ylabel=f"FID ({FEATURES})", xscale="log", yscale="log")
     for name, line in lines.items():
-        known = [p for p in line if p.seconds]
+        if not (known := [p for p in line if p.seconds]):
+            continue
         axes.plot([p.seconds for p in known], [p.score["fid"] for p in known], "o-", label=name)
         for p in known:
             axes.annotate(
