@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -144,6 +144,7 @@ def run(recipe: Recipe, images: Images, labels: np.ndarray, folder: Path, fabric
     targets = torch.from_numpy(labels).to(fabric.device)
 
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=fabric.device))
+    counts: Counter[str] = Counter()  # of the steps that gave a figure: not all have every one
     began = mark = time.perf_counter()
     logged = start
     for step in range(start, loop.steps):
@@ -155,15 +156,17 @@ def run(recipe: Recipe, images: Images, labels: np.ndarray, folder: Path, fabric
         mine = batch_indices(len(images), loop.batch, loop.seed, step).chunk(fabric.world_size)[fabric.global_rank]
         for name, value in training.step(batch(images, mine).to(fabric.device), targets[mine], rng).items():
             sums[name] += value.detach()
+            counts[name] += 1
         average.update_parameters(training.networks[training.averaged])
 
         done = step + 1
         if done % loop.log_every == 0:
-            figures = {name: value.item() / (done - logged) for name, value in sums.items()}
+            figures = {name: value.item() / counts[name] for name, value in sums.items()}
             figures["images_per_second"] = (done - logged) * loop.batch / (time.perf_counter() - mark)
             if log:
                 log.figures(done, figures)
             sums.clear()
+            counts.clear()
             logged, mark = done, time.perf_counter()
         if done % loop.watch_every == 0 or done == loop.steps:
             average.eval()
