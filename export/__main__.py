@@ -21,11 +21,14 @@ def ddgan(
     samples: Annotated[int, typer.Option(min=0, help="Images to draw for the FID in the card; 0 for none.")] = 10_000,
     notes: Annotated[str, typer.Option(help="What the card is to say of the training beside the recipe.")] = "",
     half: Half = False,
+    near: Annotated[
+        Path | None, typer.Option(help="Keep weights as those of this bundle, and a difference in few levels.")
+    ] = None,
 ) -> None:
     """Export a denoising diffusion GAN: its averaged weights as one graph of a reverse step."""
     from export.ddgan import ddgan
 
-    ddgan(checkpoint, out, samples, notes, half)
+    ddgan(checkpoint, out, samples, notes, half, near)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Diffusion models as bundles: the averaged network as one graph of a whole reverse step."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ from torch import Tensor, nn
 import genfast
 from export.folder import new
 from export.fused import fused
-from export.graph import TOLERANCE, MakeInputs, export, parity, store_half
+from export.graph import TOLERANCE, MakeInputs, Rounded, constants, export, parity, read_starts, store_half
 from export.provenance import report, trained
 from genfast import bundle
 from genfast.bundle import Figure
 from genfast.metrics.evaluate import evaluate, judges
+from training.data import fashion_mnist
 from training.ddgan import DDGANRecipe
 from training.ddpm import DDPMRecipe
 from training.diffusion import ReverseStep, vp_alpha_bar
@@ -21,6 +23,7 @@ from training.loop import load_average
 from training.nets.unet import UNet, UNetConfig
 
 LEVELS = 1000  # of a DDPM; it may step over any of them
+COARSENESS = 1.0  # the unit of differences to another network, in their standard deviations
 
 
 class StridedStep(nn.Module):
@@ -47,7 +50,7 @@ class StridedStep(nn.Module):
 def reverse_step(network: nn.Module, recipe: DDGANRecipe | DDPMRecipe) -> tuple[nn.Module, MakeInputs]:
     """What a recipe's network is exported as, and random inputs for it, by batch size.
 
-    A DDPM's graph takes the level `s` that a step leads to, and has no z.
+    A DDPM's graph takes the level `s` that a step leads to, and has no z; that of a network with classes takes labels.
     """
     alpha_bar, adversarial = levels(recipe), isinstance(recipe, DDGANRecipe)
 
@@ -55,7 +58,9 @@ def reverse_step(network: nn.Module, recipe: DDGANRecipe | DDPMRecipe) -> tuple[
         x_t, noise = noises(recipe.unet, batch)
         t = torch.randint(1, len(alpha_bar), (batch,))
         more = {"z": torch.randn(batch, recipe.unet.latent)} if adversarial else {"s": (torch.rand(batch) * t).long()}
-        return {"x_t": x_t, "t": t, **more, "noise": noise}
+        classes = recipe.unet.classes
+        told = {"label": torch.randint(classes + 1, (batch,))} if classes else {}
+        return {"x_t": x_t, "t": t, **more, "noise": noise, **told}
 
     module = ReverseStep(network, recipe.schedule.build()) if adversarial else StridedStep(network, alpha_bar)
     return module, make_inputs
@@ -71,15 +76,25 @@ def levels(recipe: DDGANRecipe | DDPMRecipe) -> list[float]:
     return vp_alpha_bar(LEVELS, recipe.schedule.beta_min, recipe.schedule.beta_max)
 
 
-def ddgan(checkpoint: Path, out: Path, samples: int = 10_000, notes: str = "", half: bool = False) -> None:
+def ddgan(
+    checkpoint: Path,
+    out: Path,
+    samples: int = 10_000,
+    notes: str = "",
+    half: bool = False,
+    near: Path | None = None,
+) -> None:
     """Write a checkpoint's averaged generator to the new folder `out` as a bundle.
 
     The FID of so many `samples` goes into its manifest (with 0 samples, none does), and so do `notes` on the training.
-    `half` rounds the weights to half precision, and the file with them; arithmetic stays float32.
+    `half` rounds the weights to half precision, and the file with them; arithmetic stays float32. So does `near`, and
+    of what the network shares with that bundle, which it began as, a difference in few levels alone is kept, beside a
+    copy of that bundle's graph: to a history that has the other, as Git's, it adds little.
 
     Raises:
         UsageError: `checkpoint` is none of a DDGAN, or `out` exists.
-        ValueError: the graph does not compute what the network computes.
+        ModelError: `near` is no bundle.
+        ValueError: the graph does not compute what the network computes, or `near` has no weights in half precision.
     """
     recipe, provenance = trained(checkpoint, "ddgan")
     fields = {
@@ -89,7 +104,8 @@ def ddgan(checkpoint: Path, out: Path, samples: int = 10_000, notes: str = "", h
         "latent": recipe.unet.latent,
     }
     notes = f"Loss: {recipe.loss}. The weights are the exponential moving average. {notes}".strip()
-    _write(checkpoint, out, recipe, half, samples, fields, {**provenance, "notes": notes})
+    fields |= {"classes": fashion_mnist.CLASSES} if recipe.unet.classes else {}
+    _write(checkpoint, out, recipe, half, samples, fields, {**provenance, "notes": notes}, near)
 
 
 def ddpm(checkpoint: Path, out: Path, notes: str = "", half: bool = False) -> None:
@@ -108,12 +124,24 @@ def ddpm(checkpoint: Path, out: Path, notes: str = "", half: bool = False) -> No
 
 
 @torch.no_grad()
-def network(checkpoint: Path, unet: UNetConfig, half: bool) -> nn.Module:
-    """A checkpoint's averaged U-Net; `half` rounds its weights, but not the frequencies of its levels."""
-    loaded = load_average(checkpoint, UNet(unet))
-    for parameter in loaded.parameters() if half else ():
-        parameter.copy_(parameter.half())
-    return loaded
+def _round(network: nn.Module, near: Path | None) -> list[Rounded]:
+    """Round weights to half precision, but not the frequencies of levels; with `near`, as `ddgan` says.
+
+    Returns how matrices and kernels are kept then: those that `near` has not, but for the labels', in eight bits.
+    """
+    held = constants(near) if near else {}
+    began = {name.removeprefix("network."): weight for name, weight in held.items()}
+    apart = {name: p - began[name] for name, p in network.named_parameters() if p.ndim > 1 and name in began}
+    unit = COARSENESS * torch.cat([difference.flatten() for difference in apart.values()]).std() if apart else 0
+    rounded = []
+    for name, parameter in network.named_parameters():
+        if near is None or parameter.ndim < 2 or name == "label.weight":
+            parameter.copy_(parameter.half())
+            continue
+        values = parameter.numpy()
+        rounded.append(Rounded.near(values, began[name].numpy(), float(unit)) if name in apart else Rounded.of(values))
+        parameter.copy_(torch.from_numpy(rounded[-1].values))
+    return rounded
 
 
 def noises(unet: UNetConfig, batch: int) -> tuple[Tensor, Tensor]:
@@ -129,15 +157,22 @@ def _write(
     samples: int,
     fields: dict[str, Any],
     provenance: dict[str, Any],
+    near: Path | None = None,
 ) -> None:
     unet = recipe.unet
-    module, make_inputs = reverse_step(network(checkpoint, unet, half), recipe)
+    network = load_average(checkpoint, UNet(unet))
+    smaller = half or near
+    start = bundle.load(near).graph("step") if near else None
+    rounded = _round(network, start) if smaller else []
+    module, make_inputs = reverse_step(network, recipe)
     with new(out) as folder:
         path = folder / "step.onnx"
         with fused(module):
             export(module, make_inputs(2), path, ["x_prev", "x_0"])
-        if half:
-            store_half(path)
+        if smaller:
+            store_half(path, rounded)
+        if start:
+            read_starts(path, shutil.copy(start, folder / "start.onnx"))
         fields |= {
             "licence": "Apache-2.0",
             "schedule": {"alpha_bar": levels(recipe)},

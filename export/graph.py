@@ -113,19 +113,28 @@ def parity(
 
 @dataclass(frozen=True)
 class Rounded:
-    """Vectors [..., D] in eight bits: levels [..., D] int8 times a scale [D] f32."""
+    """Vectors [..., D] in eight bits: levels [..., D] int8 times a scale [D] f32, plus a start [..., D] f16."""
 
     levels: np.ndarray
     scale: np.ndarray
+    start: np.ndarray | None = None  # zero by default
 
     @classmethod
     def of(cls, vectors: np.ndarray) -> Self:
         scale = np.abs(vectors).reshape(-1, vectors.shape[-1]).max(axis=0).clip(1e-12).astype(np.float32) / 127
         return cls(np.rint(vectors / scale).astype(np.int8), scale)
 
+    @classmethod
+    def near(cls, weights: np.ndarray, start: np.ndarray, unit: float) -> Self:
+        """Weights of any shape as what float16 holds of `start`, and a difference in multiples of `unit`."""
+        start = start.astype(np.float16)
+        levels = np.rint((weights - start.astype(np.float32)) / np.float32(unit)).clip(-127, 127)
+        return cls(levels.astype(np.int8), np.full(weights.shape[-1:], unit, np.float32), start)
+
     @property
     def values(self) -> np.ndarray:
-        return self.levels * self.scale
+        difference = self.levels * self.scale
+        return difference if self.start is None else difference + self.start.astype(np.float32)
 
     def stands_for(self, values: np.ndarray) -> bool:
         """Whether `values` are these, perhaps in another shape [..., D]."""
@@ -133,12 +142,12 @@ class Rounded:
         return same and np.array_equal(values.reshape(self.levels.shape), self.values)
 
 
-def store_half(path: Path, codes: Rounded | None = None) -> None:
+def store_half(path: Path, rounded: Sequence[Rounded] = ()) -> None:
     """Shrink the file: keep every float32 weight that float16 holds exactly as float16, with a cast back in the graph.
 
     Round the module's weights beforehand (`module.half().float()`); the graph then computes the same bits as before.
-    A table whose values are those of `codes` is kept in eight bits. onnxruntime folds the casts away when it loads, but
-    for those of tables: of these, only what is looked up is cast.
+    A weight that one of `rounded` stands for is kept as that is. onnxruntime folds the arithmetic away when it loads,
+    but for that of tables: of these, which start at the origin, only what is looked up is cast.
     """
     model = onnx.load(path)
     graph = model.graph
@@ -152,10 +161,15 @@ def store_half(path: Path, codes: Rounded | None = None) -> None:
         cast = partial(helper.make_node, "Cast", [small], to=TensorProto.FLOAT)
         with np.errstate(over="ignore"):  # what overflows is not exact
             half = values.astype(np.float16)
-        if codes is not None and codes.stands_for(values):
-            stored = codes.levels.reshape(values.shape)
-            nodes = [cast([f"{full}.levels"]), helper.make_node("Mul", [f"{full}.levels", f"{full}.scale"], [full])]
-            graph.initializer.append(numpy_helper.from_array(codes.scale, f"{full}.scale"))
+        if found := next((each for each in rounded if each.stands_for(values)), None):
+            stored = found.levels.reshape(values.shape)
+            product = full if found.start is None else f"{full}.difference"
+            nodes = [cast([f"{full}.levels"]), helper.make_node("Mul", [f"{full}.levels", f"{full}.scale"], [product])]
+            graph.initializer.append(numpy_helper.from_array(found.scale, f"{full}.scale"))
+            if found.start is not None:
+                nodes.append(helper.make_node("Cast", [f"{full}.start"], [f"{full}.begun"], to=TensorProto.FLOAT))
+                nodes.append(helper.make_node("Add", [product, f"{full}.begun"], [full]))
+                graph.initializer.append(numpy_helper.from_array(found.start, f"{full}.start"))
         elif np.array_equal(half, values):
             stored, nodes = half, [cast([full])]
         else:
@@ -168,6 +182,40 @@ def store_half(path: Path, codes: Rounded | None = None) -> None:
     del graph.value_info[:]  # types have changed
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def constants(path: Path) -> dict[str, Tensor]:
+    """The constants of a graph by name, as float32 however `store_half` keeps them."""
+    weights = onnx.load(path).graph.initializer
+    arrays = {weight.name.removesuffix(".small"): numpy_helper.to_array(weight) for weight in weights}
+    found = {}
+    for name, array in arrays.items():
+        values = array.astype(np.float32) * arrays.get(f"{name}.scale", 1)
+        found[name] = torch.as_tensor(values + start if (start := arrays.get(f"{name}.start")) is not None else values)
+    return found
+
+
+def read_starts(path: Path, other: Path) -> None:
+    """Let a graph read the starts of its weights out of a file beside it, where it finds their bytes.
+
+    Raises ValueError where they are not there.
+    """
+    model, content = onnx.load(path), other.read_bytes()
+    for weight in model.graph.initializer:
+        if weight.name.endswith(".start"):
+            offset = content.find(weight.raw_data)
+            if offset < 0:
+                raise ValueError(f"{other} does not hold {weight.name}")
+            place = {"location": other.name, "offset": offset, "length": len(weight.raw_data)}
+            _place_outside(weight, place)
+    onnx.save(model, path)
+
+
+def _place_outside(weight: TensorProto, place: Mapping[str, str | int]) -> None:
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    for key, value in place.items():
+        weight.external_data.add(key=key, value=str(value))
 
 
 def _lookup(graph: GraphProto, table: str) -> NodeProto | None:
@@ -202,8 +250,5 @@ def share_weights(paths: Sequence[Path]) -> None:
                     file.write(content + bytes(-len(content) % PAGE))
                     end = file.tell()
             name, offset = places[digest]
-            weight.ClearField("raw_data")
-            weight.data_location = TensorProto.EXTERNAL
-            for key, value in {"location": name, "offset": offset, "length": len(content)}.items():
-                weight.external_data.add(key=key, value=str(value))
+            _place_outside(weight, {"location": name, "offset": offset, "length": len(content)})
         onnx.save(model, path)

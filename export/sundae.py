@@ -188,7 +188,7 @@ def export_predict(network: Hourglass, codes: Rounded, folder: Path) -> dict[str
     module, path = Predict(network), folder / "predict.onnx"
     with fused(network):
         export(module, tokens(network, 2), path, ["hidden"])
-    store_half(path, codes)
+    store_half(path, [codes])
     for precision, product in PRODUCTS.items():
         store_int8(path, folder / file("predict", precision), product)
     return parity(module, path, lambda batch: tokens(network, batch), HIDDEN)
@@ -200,7 +200,7 @@ def export_themes(network: Hourglass, codes: Rounded, folder: Path) -> dict[str,
     export(recognise, partly(network, 2), folder / "recognise.onnx", ["theme", "label"])
     export(themes, {}, folder / "themes.onnx", ["themes"])
     for role in ("recognise", "themes"):
-        store_half(folder / f"{role}.onnx", codes)
+        store_half(folder / f"{role}.onnx", [codes])
     return {
         "recognise": parity(
             recognise, folder / "recognise.onnx", lambda batch: partly(network, batch), compare=relative

@@ -10,16 +10,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from export.ddgan import reverse_step
 from export.folder import new
-from export.graph import parity
+from export.graph import constants, parity
 from export.sundae import HIDDEN, Frozen, Predict, Recognise, partly, tokens
 from export.vqgan import relative
 from genfast import bundle
@@ -57,8 +55,9 @@ def networks(loaded: Bundle) -> tuple[Frozen, VQGAN, SundaeRecipe, VQGANRecipe]:
     predict, draw, decode, encode, recognise, themes = (_exact(loaded, role) for role in roles)
 
     codec = VQGAN(of_vqgan.vqgan)
-    codec.load_state_dict(_pick(_constants(decode) | _constants(encode), codec), strict=True)
-    keys = _constants(draw)
+    codec.load_state_dict(_pick(constants(decode) | constants(encode), codec), strict=True)
+    keys = constants(draw)
+    keys["keys"] *= keys["scales"]
     network = Hourglass(recipe.hourglass)
     state = network.state_dict()
     calls = {
@@ -66,9 +65,9 @@ def networks(loaded: Bundle) -> tuple[Frozen, VQGAN, SundaeRecipe, VQGANRecipe]:
         recognise: partial(network.recognise, *partly(network, 1).values()),
     }
     for path, call in calls.items():
-        state |= _pick(constants := _constants(path), network) | _products(path, constants, network, call)
-    (state["place"],) = (x for x in _constants(predict).values() if x.shape == network.place.shape)
-    (state["themes"],) = _constants(themes).values()
+        state |= _pick(held := constants(path), network) | _products(path, held, network, call)
+    (state["place"],) = (x for x in constants(predict).values() if x.shape == network.place.shape)
+    (state["themes"],) = constants(themes).values()
     table = keys["keys"].transpose(1, 2).contiguous()  # (R * R, V, W)
     context = table[..., recipe.hourglass.features + recipe.hourglass.theme :]
     state |= {"codes": codec.codebook, "bias": keys["biases"], "context": context}
@@ -91,37 +90,26 @@ def _exact(loaded: Bundle, role: str) -> Path:
     return next(loaded.directory / graph.path for graph in loaded.manifest.graphs[role] if graph.precision == "fp32")
 
 
-def _constants(path: Path) -> dict[str, Tensor]:
-    """The constants of a graph by name, those that are stored in half precision or in eight bits as float32."""
-    weights = onnx.load(path).graph.initializer
-    arrays = {weight.name.removesuffix(".small"): numpy_helper.to_array(weight) for weight in weights}
-    scales = {name.removesuffix(".scale"): array for name, array in arrays.items() if name.endswith(".scale")}
-    scales |= {"keys": arrays["scales"]} if "scales" in arrays else {}
-    return {name: torch.as_tensor(array.astype(np.float32) * scales.get(name, 1)) for name, array in arrays.items()}
-
-
-def _pick(constants: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """The parameters of a network that kept their names."""
+def _pick(held: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """The parameters of a network that kept their names among a graph's constants."""
     names = network.state_dict().keys()
-    return {name: constants[f"network.{name}"] for name in names if f"network.{name}" in constants}
+    return {name: held[f"network.{name}"] for name in names if f"network.{name}" in held}
 
 
-def _products(
-    path: Path, constants: dict[str, Tensor], network: Hourglass, call: Callable[[], object]
-) -> dict[str, Tensor]:
+def _products(path: Path, held: dict[str, Tensor], network: Hourglass, call: Callable[[], object]) -> dict[str, Tensor]:
     """The weights of linear layers that are called. Export transposed most; it took their names, not their order."""
     called: list[str] = []
     hooks = [
         layer.register_forward_hook(lambda *_, name=name: called.append(name))
         for name, layer in network.named_modules()
-        if isinstance(layer, nn.Linear) and f"network.{name}.weight" not in constants
+        if isinstance(layer, nn.Linear) and f"network.{name}.weight" not in held
     ]
     call()
     for hook in hooks:
         hook.remove()
     nodes = onnx.load(path, load_external_data=False).graph.node
-    found = [node.input[1] for node in nodes if node.op_type in ("MatMul", "product") and node.input[1] in constants]
-    return {f"{name}.weight": constants[weight].T.contiguous() for name, weight in zip(called, found, strict=True)}
+    found = [node.input[1] for node in nodes if node.op_type in ("MatMul", "product") and node.input[1] in held]
+    return {f"{name}.weight": held[weight].T.contiguous() for name, weight in zip(called, found, strict=True)}
 
 
 def unet(loaded: Bundle) -> tuple[UNet, DDGANRecipe | DDPMRecipe]:
@@ -136,11 +124,11 @@ def unet(loaded: Bundle) -> tuple[UNet, DDGANRecipe | DDPMRecipe]:
     recipe = _recipe(loaded.manifest.provenance.recipe)
     assert isinstance(recipe, DDGANRecipe | DDPMRecipe)
     graph, network = loaded.graph("step", "cpu"), UNet(recipe.unet)
-    constants = _constants(graph)
+    held = constants(graph)
     # Scale and shift of the one norm whose parameters lost their names.
-    scale, shift = (x.flatten() for x in constants.values() if x.shape == (recipe.unet.widths[-1], 1, 1))
+    scale, shift = (x.flatten() for x in held.values() if x.shape == (recipe.unet.widths[-1], 1, 1))
     norm = {"attention.norm.weight": scale, "attention.norm.bias": shift}
-    network.load_state_dict(_pick(constants, network) | norm, strict=True)
+    network.load_state_dict(_pick(held, network) | norm, strict=True)
     module, make_inputs = reverse_step(network.eval(), recipe)
     parity(module, graph, make_inputs)
     return network, recipe

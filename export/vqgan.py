@@ -199,7 +199,7 @@ def vqgan(network: VQGAN, side: int, folder: Path, codes: Rounded | None = None)
     export(seams, neighbours(2), paths["seams"], ["evidence"], fixed=Borders.NAMES)
     let_broadcast(paths["seams"], "said")
     for path in paths.values():
-        store_half(path, codes)
+        store_half(path, () if codes is None else [codes])
     return {
         "encode": parity(encoded, paths["encode"], pictures, TIES, share_unequal),
         "decode": parity(decode, paths["decode"], tokens, LEVELS),

@@ -26,9 +26,9 @@ FEW = 1 / 3  # share of tokens that are drawn, below which neighbours have too l
 class Model(ABC):
     """A sampler, ready to draw; `genfast.load` makes one.
 
-    A model of tokens takes options of sampling wherever it draws: the fields of genfast.sundae.Options, and `label`,
-    the name of a class; by default, classes take turns. Every method raises UsageError for an option that the model
-    does not take, for a value that makes no sense, and for a seed or index beyond 0 .. 2**63 - 1.
+    Options of sampling go wherever it draws: `label`, the name of a class, where it has classes, which by default take
+    turns; for a model of tokens the fields of genfast.sundae.Options too. Every method raises UsageError for an option
+    that the model does not take, for a value that makes no sense, and for a seed or index beyond 0 .. 2**63 - 1.
     """
 
     bundle: Bundle
@@ -109,15 +109,30 @@ class Model(ABC):
         Returns a picture, whose pixels outside the hole are near the given ones and no more, and, where `rank` asks
         for it and the model can tell, the log-probabilities of what was drawn. `watch` is given the picture before and
         after each step. Pictures are to be blank in the hole, since models of tokens see it when they encode.
-        genfast.inpaint does the rest. Options are those of drawing, but that the class is by default the one that the
-        surroundings are likeliest for; and for a model of tokens `rule`: whether "any" token that the hole touches is
-        drawn, or those alone that lie in it with "all" of their pixels; and `ring`: how many tokens around those. For
-        the others `resample`: see genfast.ddgan.inpaint. Raises UsageError where the model is on several devices.
+        genfast.inpaint does the rest. Options are those of drawing, but that the class is by default what the
+        surroundings tell; and for a model of tokens `rule`: whether "any" token that the hole touches is drawn, or
+        those alone that lie in it with "all" of their pixels; and `ring`: how many tokens around those. For the others
+        `resample`: see genfast.ddgan.inpaint. Raises UsageError where the model is on several devices.
         """
 
-    @abstractmethod
-    def label(self, index: int, **options: Any) -> str | None:
+    def label(self, index: int, label: str | None = None, **options: Any) -> str | None:
         """The name of the class of an image, None where the model has no classes."""
+        self._check(options)
+        classes = self.bundle.manifest.classes
+        if label is None:
+            return classes[index % len(classes)] if classes else None
+        if label not in classes:
+            raise UsageError(f"{self.name} has no class {label!r}; it has: {', '.join(classes) or 'none'}")
+        return label
+
+    def _labels(self, indices: list[int], **options: Any) -> sundae.Tokens:
+        """The classes [B] of images, by their place; 0 where the model has none."""
+        classes, names = self.bundle.manifest.classes, [self.label(i, **options) for i in indices]
+        return np.array([classes.index(name) if name else 0 for name in names], np.int64)
+
+    @abstractmethod
+    def _check(self, options: dict[str, Any]) -> None:
+        """Raises UsageError for options beside `label` that the model does not take."""
 
     @abstractmethod
     def _draw(
@@ -137,7 +152,7 @@ class DiffusionModel(Model):
     session: Session
     levels: tuple[int, ...]  # of the bundle's schedule, at t = 0 .. steps: a DDPM may leave some out
 
-    def label(self, index: int, **options: Any) -> None:
+    def _check(self, options: dict[str, Any]) -> None:
         if options:
             raise _stranger(self, sorted(options))
 
@@ -150,19 +165,22 @@ class DiffusionModel(Model):
         seed: int = 0,
         rank: bool = False,
         watch: Callable[[Pixels], None] | None = None,
+        label: str | None = None,
         resample: int = 1,
         **options: Any,
     ) -> tuple[Pixels, npt.NDArray[np.float32]]:
         self._check_alone()
-        self.label(index, **options)
+        labels = self._labels([index], label=label, **options)
         _check_range(seed, [index])
         if not 1 <= resample <= 1000:
             raise UsageError(f"resample must lie in 1 .. 1000, not {resample}")
         manifest = self.bundle.manifest
         assert manifest.schedule
         alpha_bar = manifest.schedule.alpha_bar
+        if label is None:
+            labels[:] = len(manifest.classes)  # none: what is known of x_t tells
         filled = ddgan.inpaint(
-            self._step(),
+            self._step(labels),
             picture.transpose(2, 0, 1)[None].astype(np.float32) / 127.5 - 1,  # [1, C, H, W]
             hole,
             alpha_bar=[alpha_bar[level] for level in self.levels],
@@ -181,7 +199,7 @@ class DiffusionModel(Model):
         # constant weights are packed ahead and every image is computed alike in any batch.
         padding = [indices[-1]] * (size - len(indices)) if self.session.device != "cpu" else []
         images = ddgan.sample(
-            self._step(),
+            self._step(self._labels(indices + padding, **options)),
             steps=self.steps,
             latent=self.bundle.manifest.latent,
             shape=(self.image.channels, self.image.height, self.image.width),
@@ -194,16 +212,17 @@ class DiffusionModel(Model):
     def _pixels(self, state: Pixels) -> Pixels:
         return state
 
-    def _step(self) -> ddgan.Step:
-        """The step for one batch, whose state stays on the device."""
+    def _step(self, labels: sundae.Tokens) -> ddgan.Step:
+        """The step for one batch of these classes [B], whose state stays on the device."""
         run, levels = self.session.bind(), np.array(self.levels)
+        told = {"label": labels} if self.bundle.manifest.classes else {}
 
         def step(
             x_t: npt.ArrayLike, t: npt.NDArray[np.int64], z: ddgan.Floats | None, noise: ddgan.Floats
         ) -> tuple[npt.ArrayLike, npt.ArrayLike]:
             # The network of a DDGAN was trained for its levels; that of a DDPM is told which one comes next.
             more = {"s": levels[t - 1]} if z is None else {"z": z}
-            outputs = run(x_t=x_t, t=levels[t], noise=noise, **more)
+            outputs = run(x_t=x_t, t=levels[t], noise=noise, **more, **told)
             return outputs["x_prev"], outputs["x_0"]
 
         return step
@@ -226,19 +245,8 @@ class TokenModel(Model):
     borders: Callable[[], Mapping[str, npt.ArrayLike]]  # what its graph gives, which `seams` takes
     seams: Callable[[], Session]
 
-    def label(self, index: int, label: str | None = None, **options: Any) -> str | None:
+    def _check(self, options: dict[str, Any]) -> None:
         self._options(options)
-        classes = self.bundle.manifest.classes
-        if label is None:
-            return classes[index % len(classes)] if classes else None
-        if label not in classes:
-            raise UsageError(f"{self.name} has no class {label!r}; it has: {', '.join(classes) or 'none'}")
-        return label
-
-    def _labels(self, indices: list[int], **options: Any) -> sundae.Tokens:
-        """The classes [B] of images, by their place; 0 where the model has none."""
-        classes, names = self.bundle.manifest.classes, [self.label(i, **options) for i in indices]
-        return np.array([classes.index(name) if name else 0 for name in names], np.int64)
 
     @property
     def filling_steps(self) -> int:
@@ -390,7 +398,7 @@ def _stranger(model: Model, options: list[str]) -> UsageError:
 
 def _listed(options: list[str]) -> str:
     """Names of options as the command line has them."""
-    return ", ".join("class" if name == "label" else name.replace("_", "-") for name in options)
+    return ", ".join(name.replace("_", "-") for name in options)
 
 
 def _check_range(seed: int, indices: Sequence[int]) -> None:

@@ -285,6 +285,23 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def shaded_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with two classes and none, each lighter than the one before."""
+    shade = "told = Cast <to = 1> (label)  class = Unsqueeze (told, axes)  shade = Mul (class, tenth)"
+    graph = CLOSED_FORM.replace("noise)", "noise, int64[B] label)")
+    graph = graph.replace("x_0 = Add (x_t, pushed)", f"{shade}  plain = Add (x_t, pushed)  x_0 = Add (plain, shade)")
+    return write_bundle(
+        tmp_path_factory.mktemp("bundles") / "shades",
+        onnx.parser.parse_model(graph),
+        name="shades",
+        image={"height": 6, "width": 8, "channels": 3},
+        classes=("dark", "light"),
+        schedule={"alpha_bar": [1, 0.7, 0.3, 0.05]},
+        latent=2,
+    )
+
+
+@pytest.fixture(scope="session")
 def conv_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A DDGAN of 4 steps that draws 28x28 grey images by convolutions and matrix products of random weights."""
     model = onnx.parser.parse_model(CONVOLUTIONS)

@@ -20,6 +20,8 @@ from training.nets.unet import UNet, UNetConfig
 from training.recipe import DataConfig, LoopConfig, config
 from training.sampling import sample
 
+UNTOLD = 0.1  # share of images whose class is not told, where classes are
+
 
 @config
 class DDGANRecipe:
@@ -54,10 +56,11 @@ class DDGANTraining:
         self.fabric, self.config = fabric, recipe
         self.loss = LOSSES[recipe.loss]
         self.schedule = recipe.schedule.build().to(fabric.device)
-        generator, discriminator = UNet(recipe.unet), Discriminator(recipe.discriminator, recipe.unet.channels)
+        unet = recipe.unet
+        generator, discriminator = UNet(unet), Discriminator(recipe.discriminator, unet.channels, unet.classes)
         if recipe.warm_start is not None:
             weights = load_file(newest_checkpoint(recipe.warm_start) / "model.safetensors")
-            generator.load_state_dict({**generator.state_dict(), **weights}, strict=True)  # all but the mapping of z
+            generator.load_state_dict({**generator.state_dict(), **weights}, strict=True)  # all but z and labels
         self.networks = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
         self.networks.to(fabric.device, memory_format=torch.channels_last)
         self.reverse = ReverseStep(generator, self.schedule)
@@ -75,32 +78,40 @@ class DDGANTraining:
         images, schedule = signed(images), self.schedule
         randn = partial(torch.randn, generator=rng, device=images.device)
         t = torch.randint(1, schedule.steps + 1, (len(images),), generator=rng, device=images.device)
+        label = None
+        if classes := self.config.unet.classes:
+            untold = torch.rand(len(labels), generator=rng, device=images.device) < UNTOLD
+            label = torch.where(untold, classes, labels)
         real = schedule.q_sample(images, t - 1, randn(images.shape))
         x_t = schedule.q_step(real, t, randn(images.shape))
         learning = self.optimizers["generator"].param_groups[0]["lr"] > 0  # past the discriminator's head start
         with self.fabric.autocast(), torch.set_grad_enabled(learning):
-            fake, x_0 = self.reverse(x_t, t, randn((len(images), self.config.unet.latent)), randn(images.shape))
+            z = randn((len(images), self.config.unet.latent))
+            fake, x_0 = self.reverse(x_t, t, z, randn(images.shape), label)
         real, fake = self._candidate(real, x_t, t), self._candidate(fake, x_t, t)
         # Eq. 6 without its weights: the error in the noise. It ties the generator down where x_t leaves little open,
         # and leaves it to the discriminator where a mean would be a blur.
         noise_error = (schedule.log_snr[t].exp() * (x_0 - images).square().mean((1, 2, 3))).mean()
-        figures = self._update_discriminator(real, fake.detach(), x_t, t)
-        return figures | (self._update_generator(real, fake, x_t, t, noise_error) if learning else {})
+        given = x_t, t, label
+        figures = self._update_discriminator(real, fake.detach(), *given)
+        return figures | (self._update_generator(real, fake, *given, noise_error) if learning else {})
 
     def _candidate(self, x_previous: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """What x_{t-1} adds to x_t: the x_0 behind it plus posterior noise, scaled to about unit variance."""
         c_0, c_t, sigma = (gather(table, t) for table in (self.schedule.c_0, self.schedule.c_t, self.schedule.sigma))
         return (x_previous - c_t * x_t) / torch.sqrt(c_0.square() + sigma.square())
 
-    def _score(self, candidate: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        return self.networks["discriminator"](candidate, x_t, self.schedule.log_snr[t]).float()
+    def _score(self, candidate: Tensor, x_t: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        return self.networks["discriminator"](candidate, x_t, self.schedule.log_snr[t], label).float()
 
-    def _update_discriminator(self, real: Tensor, fake: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
+    def _update_discriminator(
+        self, real: Tensor, fake: Tensor, x_t: Tensor, t: Tensor, label: Tensor | None = None
+    ) -> dict[str, Tensor]:
         with self.fabric.autocast():
-            v_real, v_fake = self._score(real, x_t, t), self._score(fake, x_t, t)
+            v_real, v_fake = (self._score(candidate, x_t, t, label) for candidate in (real, fake))
         loss = self.loss.discriminator(v_real, v_fake)
         few = slice(max(1, len(t) // self.config.penalised))
-        score = partial(self._score, x_t=x_t[few], t=t[few])
+        score = partial(self._score, x_t=x_t[few], t=t[few], label=label if label is None else label[few])
         r1, r2 = gradient_penalty(score, real[few]), gradient_penalty(score, fake[few])
         self._descend("discriminator", loss + 0.5 * self.config.gamma * (r1 + r2))
         gap = v_real - v_fake
@@ -108,11 +119,11 @@ class DDGANTraining:
         return {"loss_d": loss, "r1": r1, "r2": r2, "v_std": v_real.std(), **gaps}
 
     def _update_generator(
-        self, real: Tensor, fake: Tensor, x_t: Tensor, t: Tensor, noise_error: Tensor
+        self, real: Tensor, fake: Tensor, x_t: Tensor, t: Tensor, label: Tensor | None, noise_error: Tensor
     ) -> dict[str, Tensor]:
         discriminator = self.networks["discriminator"].requires_grad_(False)
         with self.fabric.autocast():
-            loss = self.loss.generator(self._score(real, x_t, t), self._score(fake, x_t, t))
+            loss = self.loss.generator(*(self._score(candidate, x_t, t, label) for candidate in (real, fake)))
         self._descend("generator", loss + self.config.regression * noise_error)
         discriminator.requires_grad_(True)
         return {"loss_g": loss, "noise_error": noise_error}

@@ -69,9 +69,14 @@ class ReverseStep(nn.Module):
         super().__init__()
         self.network, self.schedule = network, schedule
 
-    def forward(self, x_t: Tensor, t: Tensor, z: Tensor | None, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Step x_t (B, C, H, W) at t (B,) in 1..T with latent z (B, L) to x_{t-1} and x_0, both (B, C, H, W)."""
-        x_0 = self.network(x_t, self.schedule.log_snr[t], z).clamp(-1, 1)
+    def forward(
+        self, x_t: Tensor, t: Tensor, z: Tensor | None, noise: Tensor, label: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Step x_t (B, C, H, W) at t (B,) in 1..T with latent z (B, L) to x_{t-1} and x_0, both (B, C, H, W).
+
+        `label` (B,) is for a network that can be told a class.
+        """
+        x_0 = self.network(x_t, self.schedule.log_snr[t], z, label).clamp(-1, 1)
         return self.schedule.posterior_sample(x_0, x_t, t, noise), x_0
 
 

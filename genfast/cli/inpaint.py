@@ -81,7 +81,7 @@ def inpaint(
     ] = None,
     label: Annotated[
         str | None,
-        typer.Option("--class", help="What the image shows; guessed if not given.", rich_help_panel="Models of tokens"),
+        typer.Option("--class", help="What the image shows; its surroundings tell if not given."),
     ] = None,
     resample: Annotated[
         int | None,

@@ -48,7 +48,10 @@ def sample(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of paths.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Keep files that exist.")] = False,
-    label: Annotated[str | None, _tokens("Draw this class alone; by default, classes take turns.", "--class")] = None,
+    label: Annotated[
+        str | None,
+        typer.Option("--class", help="Draw this class alone; by default, classes take turns."),
+    ] = None,
     order: Annotated[
         Literal["confidence", "chance", "random"] | None,
         _tokens("A step keeps the surest tokens, or as many by lot, or all, of which it redraws a random share."),
@@ -87,7 +90,7 @@ def sample(
         "seams": seams,
         "choice_temperature": choice_temperature,
     }
-    options = {name: value for name, value in choices.items() if value is not None}
+    options: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
 
     def recipe(index: int, label: str | None, n: int = 1, history: bool = False) -> images.Recipe:
         chosen = {name.replace("_", "-"): value for name, value in options.items() if name != "label"}

@@ -23,31 +23,37 @@ from genfast import ddgan
 from genfast.bench import medians
 from tests.benchmarks.memory import peak
 
+Make = Callable[[np.ndarray], ddgan.Step]  # of the labels [B] of a batch
 
-def eager(model: genfast.Model, memory_format: torch.memory_format) -> ddgan.Step:
+
+def eager(model: genfast.Model, memory_format: torch.memory_format) -> Make:
     """The model's step in PyTorch, with the weights of its ONNX graph."""
     network, recipe = unet(model.bundle)
     module, _ = reverse_step(network.to(memory_format=memory_format), recipe)
 
-    def step(*inputs):
-        with torch.inference_mode():
-            return tuple(output.numpy() for output in module(*map(torch.from_numpy, inputs)))
+    def make(labels: np.ndarray) -> ddgan.Step:
+        def step(*inputs):
+            with torch.inference_mode():
+                return tuple(output.numpy() for output in module(*map(torch.from_numpy, (*inputs, labels))))
 
-    return step
+        return step
+
+    return make
 
 
 def sampling(threads: int) -> dict[str, float]:
     """Four steps in onnxruntime, alone and against PyTorch, and 1000 steps, as a DDPM of this U-Net takes them."""
     torch.set_num_threads(threads)
     model = genfast.load("fashion28", steps=4, threads=threads)
-    own = model._step()
+    own = model._step
 
-    def draw(step: ddgan.Step, batch: int, steps: int = 4) -> Callable[[], object]:
-        shape, latent = (1, 28, 28), model.bundle.manifest.latent
-        return lambda: ddgan.sample(step, steps=steps, latent=latent, shape=shape, seed=0, indices=range(batch))
+    def draw(make: Make, batch: int, steps: int = 4) -> Callable[[], object]:
+        step, given = make(np.arange(batch) % 10), {"latent": model.bundle.manifest.latent, "shape": (1, 28, 28)}
+        return lambda: ddgan.sample(step, steps=steps, seed=0, indices=range(batch), **given)
 
-    def ddpm(x_t, t, z, noise):
-        return own(x_t, np.ones_like(t), z, noise)  # any level costs the same
+    def ddpm(labels: np.ndarray) -> ddgan.Step:
+        step = own(labels)
+        return lambda x_t, t, z, noise: step(x_t, np.ones_like(t), z, noise)  # any level costs the same
 
     turns = {1: 40, 64: 15}  # by batch
     # Before PyTorch computes: its threads, once started, stay busy for a while after each call.
@@ -58,11 +64,11 @@ def sampling(threads: int) -> dict[str, float]:
 
     # Contiguous is what PyTorch does unasked; channels last is the faster of its layouts here.
     rivals = {"eager": torch.contiguous_format, "eager, channels last": torch.channels_last}
-    steps = {"genfast": own} | {name: eager(model, layout) for name, layout in rivals.items()}
-    drawn = [draw(step, 4)() for step in steps.values()]
+    makes = {"genfast": own} | {name: eager(model, layout) for name, layout in rivals.items()}
+    drawn = [draw(make, 4)() for make in makes.values()]
     assert all(np.abs(other.astype(int) - drawn[0]).max() <= 1 for other in drawn), "the rivals draw other images"
     for batch in turns:
-        times = medians({name: draw(step, batch) for name, step in steps.items()}, turns[batch])
+        times = medians({name: draw(make, batch) for name, make in makes.items()}, turns[batch])
         for rival in rivals:
             figures[f"times faster than PyTorch ({rival}), batch {batch}"] = times[rival] / times["genfast"]
     return figures

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 import genfast
 from export.ddgan import StridedStep, ddgan, ddpm
+from export.graph import constants
 from genfast import bundle
-from genfast.errors import UsageError
+from genfast.errors import ModelError, UsageError
 from training.diffusion import ReverseStep, Schedule, ScheduleConfig, vp_alpha_bar
 from training.families import FAMILIES
 from training.loop import Checkpoints, load_average
@@ -28,13 +30,13 @@ ROOT = Path(__file__).parents[2]
 LOG_SNR = (2.5, 0.0, -2.5, -6.0)
 
 
-def save_checkpoint(folder: Path, family: str, latent: int) -> Path:
+def save_checkpoint(folder: Path, family: str, latent: int, classes: int = 0) -> Path:
     """A checkpoint after 7 steps, as it were, of a small network whose averaged weights are not its own."""
     table = {
         "name": "tiny",
         "family": family,
         "loop": {"steps": 10, "batch": 5},
-        "unet": {"widths": [8, 16], "groups": 4, "heads": 2, "embedding": 16, "latent": latent},
+        "unet": {"widths": [8, 16], "groups": 4, "heads": 2, "embedding": 16, "latent": latent, "classes": classes},
         "schedule": {"steps": 4, "log_snr": LOG_SNR},
     }
     if family == "ddgan":
@@ -46,6 +48,8 @@ def save_checkpoint(folder: Path, family: str, latent: int) -> Path:
     average = AveragedModel(training.networks[training.averaged])
     if average.module.mapping is not None:
         nn.init.normal_(average.module.mapping.layers[-1].weight)
+    if average.module.label is not None:
+        nn.init.normal_(average.module.label.weight)
     Checkpoints(folder, recipe, fabric, training, average).save(7, 0.123)
     return folder / "checkpoint-00000007"
 
@@ -88,6 +92,18 @@ def test_users_draw_what_training_draws(exported: Path, checkpoint: Path) -> Non
     used = genfast.load(str(exported), device="cpu").sample(20)
     assert used.shape == (20, 28, 28, 1) and used.std(axis=0).mean() > 10
     assert np.abs(used.astype(int) - trained).max() <= 1
+
+
+def test_a_model_with_classes_draws_what_training_draws(tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(tmp_path, "ddgan", latent=8, classes=10)
+    ddgan(checkpoint, tmp_path / "out", samples=0)
+    recipe = validate(json.loads((checkpoint / "recipe.json").read_text())["recipe"])
+    network = load_average(checkpoint, UNet(recipe.unet)).eval()
+    trained = sample(network, recipe.schedule.build(), 20, Fabric(accelerator="cpu", devices=1))
+    model = genfast.load(str(tmp_path / "out"), device="cpu")
+    used, bags = model.sample(20), model.sample(20, label="bag")
+    assert np.abs(used.astype(int) - trained).max() <= 1
+    assert np.flatnonzero((used == bags).all((1, 2, 3))).tolist() == [8, 18]
 
 
 def test_the_batch_does_not_matter(exported: Path) -> None:
@@ -153,12 +169,35 @@ def test_half_the_size_draws_nearly_the_same(exported: Path, checkpoint: Path, t
     assert 0 < np.abs(one - other).max() and np.abs(one - other).mean() < 1
 
 
+def test_near_another_bundle_few_levels_are_kept(
+    exported: Path, checkpoint: Path, baseline: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out, before = tmp_path / "near", load_file(checkpoint / "model.safetensors")
+    ddpm(baseline[0], tmp_path / "start", half=True)
+    start = tmp_path / "start" / "step.onnx"
+    ddgan(checkpoint, out, samples=0, near=start.parent)
+    assert (out / "start.onnx").read_bytes() == start.read_bytes()
+    began, kept = constants(start), constants(out / "step.onnx")
+    apart = {name: before[name] - began[f"network.{name}"] for name in before if f"network.{name}.start" in kept}
+    assert len(apart) > 10 and not any(name.startswith("mapping") for name in apart)
+    unit = torch.cat([difference.flatten() for difference in apart.values()]).std()
+    for name in apart:
+        assert (kept[f"network.{name}"] - before[name]).abs().max() < 0.51 * unit
+    for folder in (exported, out):
+        assert genfast.load(str(folder), device="cpu").sample(3).std(axis=0).mean() > 10
+    with pytest.raises(ModelError, match="is no bundle"):
+        ddgan(checkpoint, tmp_path / "far", samples=0, near=tmp_path)
+    with pytest.raises(ValueError, match="start.onnx does not hold"):  # which has weights in full precision
+        ddgan(checkpoint, tmp_path / "far", samples=0, near=baseline[1])
+    assert not (tmp_path / "far").exists()
+
+
 @pytest.mark.parametrize("steps", [1, 10, 200, 1000])
 def test_strides_are_the_steps_of_a_schedule(steps: int) -> None:
     """From every level to the next: the posterior is that of a schedule of so many steps."""
     levels = vp_alpha_bar(1000)[:: 1000 // steps]
 
-    def network(x_t, log_snr, z):  # that of nothing but its inputs
+    def network(x_t, log_snr, z, label=None):  # that of nothing but its inputs
         return torch.sin(3 * x_t + log_snr[:, None, None, None])
 
     strided, plain = StridedStep(network, vp_alpha_bar(1000)), ReverseStep(network, Schedule(levels))

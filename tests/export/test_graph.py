@@ -8,8 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.graph import PAGE, Rounded, export, parity, share_unequal, share_weights, store_half
+from export.graph import PAGE, Rounded, constants, export, parity, read_starts, share_unequal, share_weights, store_half
+from genfast.external import files
 from genfast.session import Session
+
+
+def randn(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
 class Step(nn.Module):
@@ -115,9 +120,32 @@ def test_codes_in_eight_bits_change_no_bit_once_they_are_rounded(tmp_path: Path)
     module, path = Lookup(torch.from_numpy(codes.values), 8), tmp_path / "net.onnx"
     export(module, rows(2), path, ["y"])
     before = Session(path, device="cpu").run(row=(row := rows(7)["row"].numpy()))
-    store_half(path, codes)
+    store_half(path, [codes])
     assert path.stat().st_size < 4096 * 32 * 1.1
     np.testing.assert_array_equal(Session(path, device="cpu").run(row=row)["y"], before["y"])
+
+
+def test_weights_near_others_are_kept_as_a_difference(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, path, other = nn.Linear(32, 24), tmp_path / "net.onnx", tmp_path / "other.bin"
+    weight, start = module.weight.detach().numpy(), module.weight.detach().numpy() + np.float32(0.01) * randn(24, 32)
+    rounded = Rounded.near(weight, start, 0.004)
+    assert np.abs(rounded.values - weight).max() < 0.0021 and 5 < len(np.unique(rounded.levels)) < 30
+    module.weight.data = torch.from_numpy(rounded.values)
+    make_inputs = lambda batch: {"x": torch.randn(batch, 32)}  # noqa: E731
+    export(module, make_inputs(2), path, ["y"])
+    store_half(path, [rounded])
+    assert max(parity(module, path, make_inputs).values()) < 1e-6
+    torch.testing.assert_close(constants(path)["weight"], module.weight.detach(), rtol=0, atol=0)
+
+    other.write_bytes(b"anything" + start.astype(np.float16).tobytes() + b"else")
+    size = path.stat().st_size
+    read_starts(path, other)
+    assert path.stat().st_size < size - 24 * 32 * 2 + 200 and files(path) == {"other.bin"}
+    assert max(parity(module, path, make_inputs).values()) < 1e-6
+    (wrong := tmp_path / "wrong.bin").write_bytes(b"anything else")
+    with pytest.raises(ValueError, match="wrong.bin does not hold weight.start"):
+        read_starts(path, wrong)
 
 
 def test_of_a_table_in_half_storage_only_what_is_looked_up_is_cast(tmp_path: Path) -> None:

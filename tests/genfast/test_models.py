@@ -128,6 +128,24 @@ def test_diffusion_takes_no_options(tiny_bundle: Path) -> None:
         genfast.load(str(tiny_bundle)).sample(1, min_steps=3, guidance=2.0)
 
 
+def test_classes_of_a_diffusion_model_take_turns_too(shaded_bundle: Path) -> None:
+    labelled = genfast.load(str(shaded_bundle), device="cpu")
+    images, light = labelled.sample(6), labelled.sample(6, label="light")
+    assert (images == light).all((1, 2, 3)).tolist() == [False, True] * 3
+    assert (labelled.sample(6, batch=1) == images).all() and [labelled.label(i) for i in (0, 3)] == ["dark", "light"]
+    with pytest.raises(UsageError, match="shades has no class 'red'; it has: dark, light"):
+        labelled.sample(1, label="red")
+
+
+def test_a_hole_is_filled_as_its_surroundings_have_it_unless_a_class_is_asked_for(shaded_bundle: Path) -> None:
+    labelled = genfast.load(str(shaded_bundle), device="cpu")
+    picture, hole = np.full((6, 8, 3), 100, np.uint8), np.ones((6, 8), bool)
+    dark, light, none = (
+        labelled.fill(picture, hole, **options)[0].mean() for options in ({"label": "dark"}, {"label": "light"}, {})
+    )
+    assert dark < light < none
+
+
 @pytest.mark.parametrize("name", ["token_bundle", "tiny_bundle"])
 def test_a_history_ends_with_the_image(name: str, request: pytest.FixtureRequest) -> None:
     model = genfast.load(str(request.getfixturevalue(name)))

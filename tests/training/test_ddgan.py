@@ -1,6 +1,7 @@
 """One training step of the GAN: who learns from what, what is logged, and where it starts."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -82,15 +83,34 @@ def test_gradients_come_from_the_own_loss_alone(recipe: MakeRecipe, fabric: Fabr
         assert parameter.requires_grad and torch.equal(parameter.grad, grad)
 
 
+def test_classes_are_told_to_both_networks(
+    recipe: MakeRecipe, fabric: Fabric, thumbnails: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same ones, but for one in ten that is told none."""
+    unet = recipe("ddgan").unet
+    training = DDGANTraining(recipe("ddgan", unet={**asdict(unet), "classes": 10}), fabric)
+    seen = {name: [] for name in NAMES}
+    for name, network in training.networks.items():
+        network.label.register_forward_hook(lambda layer, given, out, seen=seen[name]: seen.append(given[0]))
+    before = {name: weights(training, name) for name in NAMES}
+    labels = torch.from_numpy(thumbnails[1][:2000])
+    training.step(as_batch(thumbnails[0][:2000]), labels, rng())
+    (told,) = seen["generator"]
+    assert all(torch.equal(each, told[: len(each)]) or len(each) < 2000 for each in seen["discriminator"])
+    assert 0.05 < (told == 10).float().mean() < 0.15 and torch.equal(told[told < 10], labels[told < 10])
+    for name in NAMES:
+        assert "label.weight" not in unchanged(before[name], weights(training, name))
+
+
 def test_the_noise_error_is_that_of_the_noise(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
     """Where x_0 is never clipped, SNR (x_0 - images)^2 is the error in the noise that makes x_t of x_0."""
     training = DDGANTraining(recipe("ddgan"), fabric)
     batch = as_batch(thumbnails[0][:64] // 2 + 64)
     schedule, images = training.schedule, signed(batch)
     guess = 0.9 * images
-    training.reverse = lambda x_t, t, z, noise: (schedule.posterior_sample(guess, x_t, t, noise), guess)
+    training.reverse = lambda x_t, t, z, noise, label: (schedule.posterior_sample(guess, x_t, t, noise), guess)
     training.networks["generator"].requires_grad_(False)
-    training._update_generator = lambda real, fake, x_t, t, noise_error: {"t": t, "noise_error": noise_error}
+    training._update_generator = lambda real, fake, x_t, t, label, noise_error: {"t": t, "noise_error": noise_error}
     figures = training.step(batch, None, rng())
     t = figures["t"]
     x_t = schedule.q_sample(images, t, torch.zeros_like(images))

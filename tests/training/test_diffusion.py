@@ -110,10 +110,10 @@ def test_posterior_of_the_last_step_is_x_0_itself(schedule: Schedule) -> None:
 
 
 class Amplifier(nn.Module):
-    """Predicts 3 x_t + z, and remembers the level that it was told."""
+    """Predicts 3 x_t + z, and remembers the level and the label that it was told."""
 
-    def forward(self, x_t: Tensor, log_snr: Tensor, z: Tensor) -> Tensor:
-        self.log_snr = log_snr
+    def forward(self, x_t: Tensor, log_snr: Tensor, z: Tensor, label: Tensor) -> Tensor:
+        self.log_snr, self.label = log_snr, label
         return 3 * x_t + z[:, :, None, None]
 
 
@@ -121,8 +121,8 @@ def test_reverse_step_clips_then_draws_from_the_posterior() -> None:
     schedule, network = SCHEDULES["even"], Amplifier()
     t = torch.tensor([1, 2, 3, 4])
     x_t, noise, z = torch.randn(4, 1, 5, 5), torch.randn(4, 1, 5, 5), torch.randn(4, 1)
-    x_previous, x_0 = ReverseStep(network, schedule)(x_t, t, z, noise)
-    assert torch.equal(network.log_snr, schedule.log_snr[t])
+    x_previous, x_0 = ReverseStep(network, schedule)(x_t, t, z, noise, label := torch.tensor([3, 1, 4, 1]))
+    assert torch.equal(network.log_snr, schedule.log_snr[t]) and network.label is label
     assert torch.equal(x_0, (3 * x_t + z[:, :, None, None]).clamp(-1, 1)) and x_0.abs().max() == 1
     assert torch.equal(x_previous, schedule.posterior_sample(x_0, x_t, t, noise))
     assert torch.equal(x_previous[0], x_0[0])

@@ -22,8 +22,8 @@ class Believer(nn.Module):
 
     config = UNetConfig(size=8, latent=0)
 
-    def forward(self, x_t: Tensor, log_snr: Tensor, z: Tensor | None) -> Tensor:
-        assert z is None
+    def forward(self, x_t: Tensor, log_snr: Tensor, z: Tensor | None, label: Tensor | None) -> Tensor:
+        assert z is None and label is None
         return x_t
 
 

@@ -38,7 +38,7 @@ class Block(nn.Module):
 class Discriminator(nn.Module):
     """V(x_{t-1}, x_t, t): large where x_{t-1} looks like a real step from x_t."""
 
-    def __init__(self, config: DiscriminatorConfig, channels: int) -> None:
+    def __init__(self, config: DiscriminatorConfig, channels: int, classes: int = 0) -> None:
         super().__init__()
         widths = config.widths
         self.embedding = LevelEmbedding(config.embedding)
@@ -47,9 +47,15 @@ class Discriminator(nn.Module):
         self.widen = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
         self.last = nn.Conv2d(widths[-1] + 1, widths[-1], 3, padding=1)
         self.head = nn.Linear(widths[-1], 1)
+        self.label = nn.Embedding(classes + 1, widths[-1]) if classes else None
+        if self.label is not None:
+            nn.init.zeros_(self.label.weight)
 
-    def forward(self, candidate: Tensor, x_t: Tensor, log_snr: Tensor) -> Tensor:
-        """Score candidates (B, C, H, W), of unit variance, given x_t (B, C, H, W) and its log-SNR (B,): (B,)."""
+    def forward(self, candidate: Tensor, x_t: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
+        """Score candidates (B, C, H, W), of unit variance, given x_t (B, C, H, W) and its log-SNR (B,): (B,).
+
+        What a label (B,) adds is a projection (Miyato and Koyama 2018).
+        """
         embedding = self.embedding(log_snr)
         h = self.stem(F.pixel_unshuffle(torch.cat([candidate, x_t], dim=1), 2))
         for i, block in enumerate(self.blocks):
@@ -62,4 +68,6 @@ class Discriminator(nn.Module):
         h = F.leaky_relu(self.last(F.leaky_relu(h, 0.2)), 0.2)
         # Two scores of one x_t differ by little of what they share: more digits than autocast's.
         with torch.autocast(h.device.type, enabled=False):
-            return self.head(h.float().sum((2, 3))).squeeze(1)
+            h = h.float().sum((2, 3))  # (B, W)
+            score = self.head(h).squeeze(1)
+            return score if self.label is None else score + (self.label(label) * h).sum(1)

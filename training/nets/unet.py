@@ -22,6 +22,7 @@ class UNetConfig:
     heads: int = 4  # of the attention at the lowest resolution
     embedding: int = 128
     latent: int = 64  # length of z; 0 makes a deterministic regressor
+    classes: int = 0  # that it can be told; one label more, the last, stands for none of them
 
 
 class LevelEmbedding(nn.Module):
@@ -91,6 +92,9 @@ class UNet(nn.Module):
         neighbours = list(zip(widths[:-1], widths[1:], strict=True))
         self.level = LevelEmbedding(config.embedding)
         self.mapping = Mapping(config.latent, config.embedding) if config.latent else None
+        self.label = nn.Embedding(config.classes + 1, config.embedding) if config.classes else None
+        if self.label is not None:
+            nn.init.zeros_(self.label.weight)  # a warm start is of a network that is told none
         self.stem = nn.Conv2d(config.channels, widths[0], 3, padding=1)
         self.encoder, self.decoder = (
             nn.ModuleList(nn.ModuleList(ResidualBlock(w, groups) for _ in range(config.blocks)) for w in widths)
@@ -104,11 +108,13 @@ class UNet(nn.Module):
         self.split = [2 * w for w in (*widths, *widths[::-1]) for _ in range(2 * config.blocks)]
         self.styles = nn.Linear(config.embedding, sum(self.split))
 
-    def forward(self, x_t: Tensor, log_snr: Tensor, z: Tensor | None = None) -> Tensor:
-        """Predict x_0 (B, C, H, W) from x_t (B, C, H, W), its log-SNR (B,) and a latent z (B, L)."""
+    def forward(self, x_t: Tensor, log_snr: Tensor, z: Tensor | None = None, label: Tensor | None = None) -> Tensor:
+        """Predict x_0 (B, C, H, W) from x_t (B, C, H, W), its log-SNR (B,), a latent z (B, L) and labels (B,)."""
         embedding = self.level(log_snr)
         if self.mapping is not None:
             embedding = embedding + self.mapping(z)
+        if self.label is not None:
+            embedding = embedding + self.label(label)
         styles = iter(self.styles(F.silu(embedding)).split(self.split, dim=1))
         h = self.stem(x_t)
         skips = []

@@ -33,7 +33,7 @@ SAMPLE = [
     ("--start 9223372036854775807 -n 2 --model tiny", USAGE, "must lie in 0 .. 2**63 - 1"),
     ("--batch 0", USAGE, "'--batch'"),
     ("--threads 0", USAGE, "'--threads'"),
-    ("--class boot --model tiny", USAGE, "tiny is of family ddgan, which takes no class"),
+    ("--class boot --model tiny", USAGE, "tiny has no class 'boot'; it has: none"),
     ("--order random --min-steps 3 --model tiny", USAGE, "tiny is of family ddgan, which takes no min-steps, order"),
     ("--device gpu --model tiny", USAGE, "unknown device 'gpu'; give auto, cpu, cuda or cuda:N"),
     ("--overwrite --skip-existing", USAGE, "exclude each other"),

@@ -123,6 +123,15 @@ def test_models_of_tokens_take_turns_at_classes(cli, token_bundle: Path, tmp_pat
     assert np.array_equal(images.read_all([tmp_path / f"squares-0-{i}.png" for i in range(4)]), expected)
 
 
+def test_a_diffusion_model_draws_the_class_that_is_asked_for(cli, shaded_bundle: Path, tmp_path: Path) -> None:
+    done = cli("sample", "--model", shaded_bundle, "-n", 1, "--class", "light", "--out", tmp_path, "--json", check=True)
+    (drawn,) = json.loads(done.stdout)["images"]
+    assert drawn["class"] == "light" and "--class light" in cli("info", drawn["path"], check=True).stdout
+    assert np.array_equal(
+        images.read_all([Path(drawn["path"])])[0], genfast.load(str(shaded_bundle)).sample(1, label="light")[0]
+    )
+
+
 def test_options_of_sampling_are_obeyed(cli, token_bundle: Path, tmp_path: Path) -> None:
     options = "--class green --order random --temperature 2 --temperature-end 1.5 --share 0.4 --share-end 0.9"
     more = "--min-steps 2 --guidance 1.5 --steps 9 --start 3 -n 1"

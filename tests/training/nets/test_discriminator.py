@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.nets.discriminator import Discriminator, DiscriminatorConfig
 
@@ -32,6 +32,18 @@ def test_it_depends_on_each_of_its_inputs(which: int) -> None:
     changed = list(given)
     changed[which] = given[which] + 1
     assert not torch.isclose(network(*given), network(*changed)).any()
+
+
+def test_a_label_moves_the_score_by_a_projection() -> None:
+    network, given = Discriminator(DiscriminatorConfig(widths=(8, 16), embedding=16), 1, classes=3), inputs()
+    assert torch.equal(*(network(*given, torch.full((4,), label)) for label in (0, 3)))  # until it has learned
+    seen = []
+    network.head.register_forward_hook(lambda module, arguments, output: seen.append(arguments[0]))
+    nn.init.normal_(network.label.weight)
+    label = torch.tensor([0, 1, 2, 3])
+    torch.testing.assert_close(
+        network(*given, label) - network.head(seen[0]).squeeze(1), (seen[0] * network.label.weight).sum(1)
+    )
 
 
 def test_it_sees_how_much_a_batch_varies() -> None:

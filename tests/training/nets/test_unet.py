@@ -52,6 +52,17 @@ def test_z_matters_as_far_as_its_mapping_lets_it() -> None:
     assert not torch.allclose(unet(x_t, log_snr, z), unet(x_t, log_snr, -z))
 
 
+def test_a_label_matters_once_it_has_learned() -> None:
+    unet = network(size=8, classes=2)
+    x_t, log_snr, z = inputs(unet.config)
+    labels = torch.tensor([[0, 1, 2], [2, 2, 2]])  # the last: no class
+    one, none = (unet(x_t, log_snr, z, label) for label in labels)
+    assert torch.equal(one, none)
+    nn.init.normal_(unet.label.weight)
+    one, none = (unet(x_t, log_snr, z, label) for label in labels)
+    assert (one != none).flatten(1).any(1).tolist() == [True, True, False]
+
+
 def test_the_length_of_z_does_not_matter() -> None:
     mapping, z = Mapping(8, 16), torch.randn(3, 8)
     set_gain(mapping, 1.0)
