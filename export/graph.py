@@ -147,7 +147,7 @@ def store_half(path: Path, rounded: Sequence[Rounded] = ()) -> None:
 
     Round the module's weights beforehand (`module.half().float()`); the graph then computes the same bits as before.
     A weight that one of `rounded` stands for is kept as that is. onnxruntime folds the arithmetic away when it loads,
-    but for that of tables: of these, which start at the origin, only what is looked up is cast.
+    but for that of tables: of these, which start at zero, only what is looked up is cast.
     """
     model = onnx.load(path)
     graph = model.graph

@@ -234,7 +234,9 @@ def test_what_makes_no_sense_is_refused(squares: Model, options: dict[str, Any],
 def test_diffusion_models_take_no_options_of_tokens(tiny_bundle: Path) -> None:
     model = genfast.load(str(tiny_bundle))
     image, mask = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), bool)
-    with pytest.raises(UsageError, match="tiny is of family ddgan, which takes no class, rule"):
-        genfast.inpaint(model, image, mask, rule="all", label="red")
+    with pytest.raises(UsageError, match="tiny is of family ddgan, which takes no rule"):
+        genfast.inpaint(model, image, mask, rule="all")
+    with pytest.raises(UsageError, match="tiny has no class 'red'; it has: none"):
+        genfast.inpaint(model, image, mask, label="red")
     with pytest.raises(UsageError, match="resample must lie in 1 .. 1000, not 0"):
         genfast.inpaint(model, image, mask, resample=0)

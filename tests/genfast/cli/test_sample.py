@@ -225,7 +225,8 @@ def test_the_loss_is_part_of_the_recipe(cli, tmp_path: Path) -> None:
     one, other = (images.read(Path(run.stdout.strip())) for run in (done, plain))
     assert np.array_equal(one, other)
     card = json.loads(cli("info", done.stdout.strip(), "--json").stdout)
-    assert card["options"] == {"loss": "relativistic"} and card["command"].endswith(" --loss relativistic")
+    assert card["options"] == {"class": "t-shirt", "loss": "relativistic"}
+    assert card["command"].endswith(" --class t-shirt --loss relativistic")
     bad = cli("sample", "--loss", "hellinger", "--steps", 77)
     assert (bad.returncode, bad.stdout) == (2, "") and "no weights for 77 steps by hellinger" in bad.stderr
 
