@@ -124,18 +124,18 @@ def ddpm(checkpoint: Path, out: Path, notes: str = "", half: bool = False) -> No
 
 
 @torch.no_grad()
-def _round(network: nn.Module, near: Path | None) -> list[Rounded]:
-    """Round weights to half precision, but not the frequencies of levels; with `near`, as `ddgan` says.
+def _round(network: nn.Module, start: Path | None) -> list[Rounded]:
+    """Round weights to half precision, but not the frequencies of levels; near those of the graph `start`, if given.
 
-    Returns how matrices and kernels are kept then: those that `near` has not, but for the labels', in eight bits.
+    Returns how matrices and kernels are kept then: those that `start` has not, but for the labels', in eight bits.
     """
-    held = constants(near) if near else {}
+    held = constants(start) if start else {}
     began = {name.removeprefix("network."): weight for name, weight in held.items()}
     apart = {name: p - began[name] for name, p in network.named_parameters() if p.ndim > 1 and name in began}
     unit = COARSENESS * torch.cat([difference.flatten() for difference in apart.values()]).std() if apart else 0
     rounded = []
     for name, parameter in network.named_parameters():
-        if near is None or parameter.ndim < 2 or name == "label.weight":
+        if start is None or parameter.ndim < 2 or name == "label.weight":
             parameter.copy_(parameter.half())
             continue
         values = parameter.numpy()

@@ -83,9 +83,7 @@ def test_gradients_come_from_the_own_loss_alone(recipe: MakeRecipe, fabric: Fabr
         assert parameter.requires_grad and torch.equal(parameter.grad, grad)
 
 
-def test_classes_are_told_to_both_networks(
-    recipe: MakeRecipe, fabric: Fabric, thumbnails: Data, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_classes_are_told_to_both_networks(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
     """The same ones, but for one in ten that is told none."""
     unet = recipe("ddgan").unet
     training = DDGANTraining(recipe("ddgan", unet={**asdict(unet), "classes": 10}), fabric)
