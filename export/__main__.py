@@ -113,6 +113,6 @@ def publish(
 if __name__ == "__main__":
     try:
         app()
-    except GenfastError as error:
+    except (GenfastError, OSError, ValueError) as error:
         print(f"export: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(getattr(error, "exit_code", 1))

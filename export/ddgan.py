@@ -20,7 +20,7 @@ from training.ddgan import DDGANRecipe
 from training.ddpm import DDPMRecipe
 from training.diffusion import ReverseStep, vp_alpha_bar
 from training.loop import load_average
-from training.nets.unet import UNet, UNetConfig
+from training.nets.unet import UNet
 
 LEVELS = 1000  # of a DDPM; it may step over any of them
 COARSENESS = 1.0  # the unit of differences to another network, in their standard deviations
@@ -55,7 +55,7 @@ def reverse_step(network: nn.Module, recipe: DDGANRecipe | DDPMRecipe) -> tuple[
     alpha_bar, adversarial = levels(recipe), isinstance(recipe, DDGANRecipe)
 
     def make_inputs(batch: int) -> dict[str, Tensor]:
-        x_t, noise = noises(recipe.unet, batch)
+        x_t, noise = torch.randn(2, batch, recipe.unet.channels, recipe.unet.size, recipe.unet.size)
         t = torch.randint(1, len(alpha_bar), (batch,))
         more = {"z": torch.randn(batch, recipe.unet.latent)} if adversarial else {"s": (torch.rand(batch) * t).long()}
         classes = recipe.unet.classes
@@ -142,11 +142,6 @@ def _round(network: nn.Module, start: Path | None) -> list[Rounded]:
         rounded.append(Rounded.near(values, began[name].numpy(), float(unit)) if name in apart else Rounded.of(values))
         parameter.copy_(torch.from_numpy(rounded[-1].values))
     return rounded
-
-
-def noises(unet: UNetConfig, batch: int) -> tuple[Tensor, Tensor]:
-    """Two batches of standard normal images (B, C, H, W)."""
-    return tuple(torch.randn(2, batch, unet.channels, unet.size, unet.size))
 
 
 def _write(

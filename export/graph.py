@@ -15,6 +15,7 @@ import torch
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from export.int8 import quantise
 from genfast.session import Session
 
 TOLERANCE = 1e-4
@@ -121,8 +122,8 @@ class Rounded:
 
     @classmethod
     def of(cls, vectors: np.ndarray) -> Self:
-        scale = np.abs(vectors).reshape(-1, vectors.shape[-1]).max(axis=0).clip(1e-12).astype(np.float32) / 127
-        return cls(np.rint(vectors / scale).astype(np.int8), scale)
+        levels, scale = quantise(vectors.reshape(-1, vectors.shape[-1]))
+        return cls(levels.reshape(vectors.shape), scale[0])
 
     @classmethod
     def near(cls, weights: np.ndarray, start: np.ndarray, unit: float) -> Self:

@@ -2,10 +2,12 @@
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genfast.bundle import Manifest
+from genfast import bundle
+from genfast.bundle import Figure, Manifest
 from genfast.errors import UsageError
 from training import recipe as recipes
 from training.recipe import Recipe
@@ -32,6 +34,15 @@ def trained(checkpoint: Path, family: str) -> tuple[Recipe, dict[str, Any]]:
         raise UsageError(f"{checkpoint} is of family {recipe.family}, not {family}")
     spent = {"images_seen": saved["images"], "hours": round(saved["hours"], 2)}
     return recipe, {"recipe": recipe.name, **spent, "commit": commit()}
+
+
+def record(directory: Path, figures: Sequence[Figure]) -> None:
+    """Put figures into the manifest of a bundle, in the place of those of the same names."""
+    manifest = bundle.read(directory).manifest
+    names = {figure.name for figure in figures}
+    others = [figure for figure in manifest.figures if figure.name not in names]
+    fields = {key: value for key, value in manifest if key not in ("format", "files", "figures")}
+    bundle.write(directory, **fields, figures=[*others, *figures])
 
 
 def report(out: Path, manifest: Manifest) -> None:

@@ -22,8 +22,9 @@ from torch.nn import functional as F
 
 import genfast
 from export.ddgan import ddgan, ddpm
-from genfast import bundle, images
-from genfast.bundle import Figure
+from export.provenance import record
+from genfast import images
+from genfast.bundle import Bundle, Figure
 from genfast.errors import UsageError
 from genfast.files import atomic
 from genfast.images import Pixels
@@ -99,14 +100,14 @@ def study(
             if not only or name in only:
                 _measure(name, models[name], about, results, n)
     for name, model in models.items():
-        _note(name, model.bundle.directory, results)
+        _note(name, model.bundle, results)
     if models and not only:
         _write(results / "seconds.json", timed(models))
 
 
 def _measure(name: str, model: genfast.Model, about: dict[str, Any], results: Path, samples: int) -> None:
     path = results / f"{name}.json"
-    if path.exists():
+    if _measured(path, model.bundle):
         return
     kept: list[Pixels] = []
 
@@ -121,25 +122,25 @@ def _measure(name: str, model: genfast.Model, about: dict[str, Any], results: Pa
     images.write(path.with_suffix(".png"), images.contact_sheet(first[:SHOWN], columns=SHOWN))
     counts = dict(zip(fashion_mnist.CLASSES, histogram(first, classifier()), strict=True))
     scored = {score.features: asdict(score) for score in scores}
-    (graph,) = model.bundle.manifest.files
-    _write(path, {**about, "graph": graph.sha256, "scores": scored, "classes": counts})
+    _write(path, {**about, "graph": model.bundle.manifest.files[0].sha256, "scores": scored, "classes": counts})
     print(f"{name}: " + "  ".join(f"{score.features} {score.fid:.3f}" for score in scores), flush=True)
 
 
-def _note(name: str, directory: Path, results: Path) -> None:
+def _measured(path: Path, made: Bundle) -> dict[str, Any]:
+    """The result at `path` if there is one and it is of this bundle's graph; else nothing."""
+    result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return result if result.get("graph") == made.manifest.files[0].sha256 else {}
+
+
+def _note(name: str, made: Bundle, results: Path) -> None:
     """Put a point's FID, where it is measured, into the manifest of its bundle."""
-    path = results / f"{name}.json"
-    if not path.exists():
+    result = _measured(results / f"{name}.json", made)
+    if not result:
         return
-    result = json.loads(path.read_text())
     score = result["scores"][FEATURES]
     of_steps = f", {result['steps']} steps" if result["family"] == "ddpm" else ""
     figure = Figure(name=f"FID, {FEATURES}{of_steps}", value=score["fid"], protocol=score["protocol"])
-    manifest = bundle.read(directory).manifest
-    if figure not in manifest.figures:
-        others = [other for other in manifest.figures if other.name != figure.name]
-        fields = {key: value for key, value in manifest if key not in ("format", "files", "figures")}
-        bundle.write(directory, **fields, figures=[*others, figure])
+    record(made.directory, [figure])
 
 
 @cache

@@ -102,7 +102,8 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
     `notes` on the training go into its manifest.
 
     Raises:
-        UsageError: a checkpoint is none of its family, the prior is not one of this VQ-GAN, or `out` exists.
+        UsageError: a checkpoint is none of its family, the prior is not one of this VQ-GAN or keeps no themes yet, or
+            `out` exists.
         ValueError: a graph does not compute what the network computes.
     """
     recipe, provenance = trained(checkpoint, "sundae")
@@ -111,6 +112,10 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
     codec = load_average(vqgan, VQGAN(of_vqgan.vqgan)).eval()
     if not fits(network, codec):
         raise UsageError(f"{checkpoint} is not a prior for the tokens of {vqgan}: its codes are others")
+    if not network.themes.any():
+        raise UsageError(
+            f"{checkpoint} keeps no themes to draw with: they come when a run is watched; take a later one"
+        )
     side, vocabulary, classes = recipe.hourglass.tokens, recipe.hourglass.vocabulary, class_names(of_vqgan.data)
     if recipe.hourglass.classes != len(classes):
         raise UsageError(f"{checkpoint} has {recipe.hourglass.classes} classes, and the data of {vqgan} {len(classes)}")

@@ -134,15 +134,14 @@ def unet(loaded: Bundle) -> tuple[UNet, DDGANRecipe | DDPMRecipe]:
     return network, recipe
 
 
-def _write(loaded: Bundle, runs: Path, recipe: Recipe, network: nn.Module, step: int) -> None:
-    """Write what a network is as a run's checkpoint."""
-    provenance = loaded.manifest.provenance
+def _write(runs: Path, recipe: Recipe, network: nn.Module, step: int, images: int, hours: float) -> None:
+    """Write what a network is, after so much training, as a run's checkpoint."""
     with new(runs / recipe.name) as folder:
         checkpoint = folder / f"checkpoint-{step:08d}"
         checkpoint.mkdir()
         weights = {name: x.contiguous() for name, x in network.state_dict().items()}
         save_file(weights, checkpoint / "model.safetensors")
-        spent = {"step": step, "images": provenance.images_seen, "hours": provenance.hours}
+        spent = {"step": step, "images": images, "hours": hours}
         about = {"recipe": dataclasses.asdict(recipe), **spent}
         (checkpoint / "recipe.json").write_text(json.dumps(about, indent=2, default=str))
 
@@ -154,11 +153,14 @@ def checkpoints(directory: Path, runs: Path) -> None:
         UsageError: as `networks` and `unet`, or a run is there already.
     """
     loaded = bundle.load(directory)
+    spent = loaded.manifest.provenance.images_seen, loaded.manifest.provenance.hours
     if loaded.manifest.family != "vq-sundae":
         network, made = unet(loaded)
-        _write(loaded, runs, made, network, loaded.manifest.provenance.images_seen // made.loop.batch)
+        _write(runs, made, network, spent[0] // made.loop.batch, *spent)
         return
     network, codec, recipe, of_vqgan = networks(loaded)
+    if there := [runs / name for name in (of_vqgan.name, recipe.name) if (runs / name).exists()]:
+        raise UsageError(f"{there[0]} exists; remove it, or name another folder")  # now, rather than after minutes
     prior = Hourglass(recipe.hourglass)
     prior.load_state_dict(network.state_dict())
     prior.set_codes(codec.codebook)
@@ -166,8 +168,8 @@ def checkpoints(directory: Path, runs: Path) -> None:
         for layer in prior.readers:
             layer.weight *= codec.codebook.square().mean().sqrt()  # what `export.sundae.freeze` took away
     rest = learn_keys(prior, network.keys)
-    _write(loaded, runs, of_vqgan, codec, 0)
-    _write(loaded, runs, recipe, prior, 0)
+    _write(runs, of_vqgan, codec, 0, 0, 0.0)  # a bundle tells of the prior's training alone
+    _write(runs, recipe, prior, 0, *spent)
     print(f"{runs}: {of_vqgan.name}, {recipe.name}; share of the keys' variance that was not learned: {rest:.4f}")
 
 

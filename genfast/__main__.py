@@ -12,6 +12,9 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Run the command line. Ctrl-C and SIGTERM end it at any moment, in order and without a word: 130 and 143."""
     ended = 0
+    for name, mode in ("stdin", "r"), ("stdout", "w"), ("stderr", "w"):
+        if getattr(sys, name) is None:  # closed: files that are opened later would get its number
+            setattr(sys, name, open(os.devnull, mode))
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
         nonlocal ended

@@ -126,7 +126,7 @@ def _cores() -> Finding:
 
 def _cache() -> Finding:
     folder = hub.cache()
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))  # False if hidden
     if not (there.is_dir() and os.access(there, os.W_OK)):
         cure = "set GENFAST_CACHE to a folder of your own"
         return Finding("cache", str(folder), fault=f"{there} cannot be written to", cure=cure)

@@ -34,7 +34,11 @@ def batches(
             for turn, load in enumerate(helpers, 1):
                 started.append(_start(load, chunks[turn::turns], settings))
         for number, chunk in enumerate(chunks):
-            yield _receive(*started[number % turns - 1]) if number % turns else draw(chunk)
+            images = _receive(*started[number % turns - 1]) if number % turns else draw(chunk)
+            if number == 0:
+                for each in started:
+                    _receive(*each)  # that it has loaded the model, also if it has nothing to draw
+            yield images
     finally:
         for process, _ in started:
             process.terminate()
@@ -50,9 +54,10 @@ def _start(load: Load, chunks: Chunks, settings: dict[str, Any]) -> tuple[SpawnP
     return process, ours
 
 
-def _receive(process: SpawnProcess, results: Connection) -> "Pixels":
+def _receive(process: SpawnProcess, results: Connection) -> Any:
+    """What a helper sends next. Raises it where it is a GenfastError."""
     try:
-        result: Pixels | GenfastError = results.recv()
+        result = results.recv()
     except (EOFError, ConnectionError) as error:
         process.join()
         raise DeviceError(f"a process ended by itself, with {process.exitcode}; give a single --device") from error
@@ -64,6 +69,7 @@ def _receive(process: SpawnProcess, results: Connection) -> "Pixels":
 def _work(results: Connection, load: Load, chunks: Chunks, settings: dict[str, Any]) -> None:
     try:
         model = load()
+        results.send(None)
         for chunk in chunks:
             for images in model.batches(chunk, **settings):
                 results.send(images)

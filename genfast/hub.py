@@ -112,10 +112,12 @@ def pull(name: str) -> Path:
             if _fault(target):  # else another process has fetched it meanwhile
                 mirror.fetch(name, partial)
                 if target.exists():
-                    shutil.rmtree(target)
+                    _remove(target)
                 partial.rename(target)
     except OSError as error:
-        raise ModelError(f"cannot write into {bundles()}: {error.strerror}; mend that, or set GENFAST_CACHE") from error
+        raise ModelError(
+            f"cannot write into {bundles()}: {error.strerror or error}; mend that, or set GENFAST_CACHE"
+        ) from error
     return target
 
 
@@ -141,9 +143,17 @@ def prune() -> list[Cached]:
         with suppress(TimeoutError), _lock(_name(folder), patient=False):
             found = _inspect(folder, verify=True)
             if found.state in ("corrupt", "unfinished") and folder.exists():  # else it was finished meanwhile
-                shutil.rmtree(folder)
+                _remove(folder)
                 removed.append(replace(found, state="removed"))
     return removed
+
+
+def _remove(folder: Path) -> None:
+    """Remove a bundle, of which a link is no more than that."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)
 
 
 def _folders() -> list[Path]:

@@ -4,7 +4,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
@@ -163,15 +163,30 @@ def find(folder: Path) -> list[Path]:
     """Images under a folder, chosen by suffix, in the order of their paths. Raises InputError where there is none."""
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise InputError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))})")
     return paths
 
 
 def read_folder(folder: Path) -> Pixels:
-    """Read all images under a folder: uint8 [N, H, W, C]. Raises InputError as `find` and `read_all` do."""
-    return read_all(find(folder))
+    """Read all images under a folder: uint8 [N, H, W, C]. Raises InputError as `find` and `read_all` do.
+
+    Sheets and histories that genfast wrote beside its images are left out.
+    """
+    paths = find(folder)
+    return read_all([path for path in paths if not _shows_several(path)] or paths)
+
+
+def _shows_several(path: Path) -> bool:
+    """Whether an image is a sheet, strip or history of several that were drawn."""
+    if not any(mark in path.stem for mark in ("-grid-", "-history", "-strip")):
+        return False
+    try:
+        recipe = read_recipe(path)
+    except InputError:
+        return False
+    return not recipe.inpainted and (recipe.n > 1 or "history" in recipe.options)
 
 
 def is_rounded(image: Image.Image) -> bool:
@@ -225,7 +240,9 @@ def opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # decoders have much to say
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(source, formats=_READ) as image:
+            # Not by its path: Pillow maps uncompressed TIFFs into memory with their sides swapped, if they lie on one.
+            file = source.open("rb") if isinstance(source, Path) else nullcontext(source)
+            with file as stream, Image.open(stream, formats=_READ) as image:
                 yield image
     except InputError:
         raise

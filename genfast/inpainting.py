@@ -84,6 +84,9 @@ def inpaint(
             raise UsageError(f"{name} must lie in {least} .. 100000, not {value}")
     hole = masks.grown(mask, grow)
     if not hole.any():
+        sides = model.image.height, model.image.width
+        blank = np.zeros((*sides, model.image.channels), np.uint8), np.zeros(sides, bool)
+        model.fill(*blank, index=n - 1, seed=seed, **options)  # which refuses what makes no sense
         return [Fill(image.copy(), index) for index in range(n)]
     plan = list(windows(hole, model.image, context))
     weight = masks.feathered(hole, feather)

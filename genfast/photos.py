@@ -1,5 +1,6 @@
 """Pictures as people have them: depth, transparency, colour profile and orientation survive a change of pixels."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from genfast import images
 from genfast.errors import InputError
@@ -17,6 +18,7 @@ Levels = npt.NDArray[np.uint8 | np.uint16]
 _KEPT = ("icc_profile", "exif", "dpi")
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
 _WEBP_SIDE = 16383  # pixels
+_DENSEST = 1e8  # dots an inch: PNG counts those of a metre in 32 bits
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,31 @@ def read(source: Path | BinaryIO) -> Photo:
         if not (deep or image.mode in _MODES) or images.is_rounded(image):
             raise InputError(f"{name} is {_kind(image)}; convert it to RGB of 8 bits first")
         upright = ImageOps.exif_transpose(image)
-        kept = {key: upright.info[key] for key in _KEPT if upright.info.get(key)}
+        kept = _kept(upright)
         if deep:
+            kept |= {key: value for key, value in upright.info.items() if key == "transparency"}
             return Photo(np.asarray(upright)[..., None].astype(np.uint16), kept=kept)
         channels = 1 if upright.mode in ("1", "L", "LA") else 3
         target = ("L" if channels == 1 else "RGB") + ("A" if upright.has_transparency_data else "")
         pixels = np.asarray(upright.convert(target)).reshape(upright.height, upright.width, len(target))
     alpha = pixels[..., channels] if len(target) > channels else None
-    return Photo(pixels[..., :channels], alpha, upright.mode == "1", kept)
+    return Photo(pixels[..., :channels], alpha, upright.mode == "1" and alpha is None, kept)
+
+
+def _kept(image: Image.Image) -> dict[str, Any]:
+    """What a file says beside its pixels, but for what no file can hold."""
+    kept = {key: image.info[key] for key in _KEPT if image.info.get(key)}
+    if not all(0 < x < _DENSEST for x in kept.get("dpi", ())):  # true of NaN
+        del kept["dpi"]
+    try:
+        with warnings.catch_warnings(action="error"):
+            exif = Image.Exif()
+            exif.load(kept.get("exif", b""))
+            exif.get_ifd(ExifTags.IFD.Exif)
+            exif.tobytes()
+    except Exception:  # it raises all sorts
+        del kept["exif"]
+    return kept
 
 
 def fits(photo: Photo, format: images.Format) -> bool:

@@ -15,6 +15,7 @@ import torch
 import typer
 from lightning_fabric import Fabric
 
+from genfast.errors import GenfastError
 from training import recipe as recipes
 from training.data import Split, load
 from training.loop import run as train
@@ -128,6 +129,6 @@ def _keep_freed_memory() -> None:
 if __name__ == "__main__":
     try:
         app()
-    except (OSError, ValueError) as error:  # a recipe or a data set that cannot be used
+    except (GenfastError, OSError, ValueError) as error:  # a recipe or a data set that cannot be used
         print(f"training: error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_code", 1))

@@ -40,7 +40,7 @@ class ClassifierTraining:
         images, self.labels = (torch.from_numpy(array) for array in load(recipe.data, "test"))
         self.images = signed(images.permute(0, 3, 1, 2))  # (N, 1, 28, 28)
 
-    def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+    def step(self, images: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
         with self.fabric.autocast():
             logits = self.network(self._augment(signed(images), rng))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=0.05)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from genfast.metrics.evaluate import evaluate, judges
-from training.data import Images, signed
+from training.data import Images, class_names, signed
 from training.diffusion import ReverseStep, ScheduleConfig, gather
 from training.loop import average_gradients, newest_checkpoint
 from training.losses import LOSSES, Loss, gradient_penalty
@@ -57,6 +57,8 @@ class DDGANTraining:
         self.loss = LOSSES[recipe.loss]
         self.schedule = recipe.schedule.build().to(fabric.device)
         unet = recipe.unet
+        if unet.classes not in (0, len(names := class_names(recipe.data))):
+            raise ValueError(f"unet.classes is {unet.classes}, and the data have {len(names)}: say so many, or 0")
         generator, discriminator = UNet(unet), Discriminator(recipe.discriminator, unet.channels, unet.classes)
         if recipe.warm_start is not None:
             weights = load_file(newest_checkpoint(recipe.warm_start) / "model.safetensors")
@@ -73,7 +75,7 @@ class DDGANTraining:
             for name, group in groups.items()
         }
 
-    def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+    def step(self, images: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
         """Update the discriminator, then the generator, on the same pairs (x_{t-1}, x_t) and the same fakes."""
         images, schedule = signed(images), self.schedule
         randn = partial(torch.randn, generator=rng, device=images.device)
@@ -84,7 +86,7 @@ class DDGANTraining:
             label = torch.where(untold, classes, labels)
         real = schedule.q_sample(images, t - 1, randn(images.shape))
         x_t = schedule.q_step(real, t, randn(images.shape))
-        learning = self.optimizers["generator"].param_groups[0]["lr"] > 0  # past the discriminator's head start
+        learning = step >= self.config.head_start
         with self.fabric.autocast(), torch.set_grad_enabled(learning):
             z = randn((len(images), self.config.unet.latent))
             fake, x_0 = self.reverse(x_t, t, z, randn(images.shape), label)

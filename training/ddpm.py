@@ -31,8 +31,8 @@ class DDPMRecipe:
     lr: float = 5e-4
 
     def __post_init__(self) -> None:
-        if self.unet.latent:
-            raise ValueError("a DDPM has no latent: set unet.latent to 0")
+        if self.unet.latent or self.unet.classes:
+            raise ValueError("a DDPM has no latent and is told no class: set unet.latent and unet.classes to 0")
 
 
 class DDPMTraining:
@@ -48,7 +48,7 @@ class DDPMTraining:
         group = {"params": self.network.parameters(), "lr": recipe.lr}
         self.optimizers = {"optimizer": torch.optim.Adam([group], betas=(0.9, 0.99))}
 
-    def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+    def step(self, images: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
         images = signed(images)
         # The cosine schedule's density of log-SNR (Nichol and Dhariwal 2021), its tails cut at +-9.7.
         u = torch.rand(len(images), generator=rng, device=images.device) * 0.99 + 0.005

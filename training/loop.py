@@ -37,8 +37,11 @@ class Training(Protocol):
     averaged: str  # the network whose EMA users get
     optimizers: dict[str, torch.optim.Optimizer]
 
-    def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        """Update every network once on images (B, C, H, W) uint8, or tokens (B, h, w); return scalars to log."""
+    def step(self, images: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
+        """Update every network on images (B, C, H, W) uint8, or tokens (B, h, w), for the step after `step` of them.
+
+        Returns scalars to log.
+        """
 
     def watch(self, network: nn.Module, images: Images) -> tuple[dict[str, float], np.ndarray | None]:
         """Judge the averaged network, given the data set's images.
@@ -154,7 +157,7 @@ def run(recipe: Recipe, images: Images, labels: np.ndarray, folder: Path, fabric
         torch.manual_seed(_mix(loop.seed, step, fabric.global_rank, 1))  # for layers that draw by themselves: dropout
         rng = torch.Generator(fabric.device).manual_seed(_mix(loop.seed, step, fabric.global_rank))
         mine = batch_indices(len(images), loop.batch, loop.seed, step).chunk(fabric.world_size)[fabric.global_rank]
-        for name, value in training.step(batch(images, mine).to(fabric.device), targets[mine], rng).items():
+        for name, value in training.step(batch(images, mine).to(fabric.device), targets[mine], rng, step).items():
             sums[name] += value.detach()
             counts[name] += 1
         average.update_parameters(training.networks[training.averaged])
@@ -169,13 +172,14 @@ def run(recipe: Recipe, images: Images, labels: np.ndarray, folder: Path, fabric
             counts.clear()
             logged, mark = done, time.perf_counter()
         if done % loop.watch_every == 0 or done == loop.steps:
+            paused = time.perf_counter()
             average.eval()
             figures, pictures = training.watch(average.module, images)
             average.train()
             if log:
                 log.figures(done, figures)
                 log.grid(done, pictures)
-            mark = time.perf_counter()
+            mark += time.perf_counter() - paused
         if done % loop.checkpoint_every == 0 or done == loop.steps:
             checkpoints.save(done, hours + (time.perf_counter() - began) / 3600)
 
@@ -209,8 +213,15 @@ class Checkpoints:
         self.fabric.barrier()
 
     def restore(self) -> tuple[int, float]:
-        """Load the newest checkpoint if there is one; return its step and the hours spent so far."""
+        """Load the newest checkpoint if there is one; return its step and the hours spent so far.
+
+        Raises:
+            ValueError: this process finds another than the first.
+        """
         found = sorted(self.folder.glob("checkpoint-*"))
+        newest = found[-1].name if found else None
+        if self.fabric.broadcast(newest) != newest:
+            raise ValueError(f"{self.folder} is not the same on all machines: share it, or copy it to each")
         if not found:
             return 0, 0.0
         rest = self.fabric.load(found[-1] / "state.ckpt", self.state)
@@ -218,8 +229,11 @@ class Checkpoints:
 
 
 def load_average(checkpoint: Path, network: nn.Module) -> nn.Module:
-    """Load a checkpoint's averaged weights into a network of the same shape."""
-    network.load_state_dict(load_file(checkpoint / "model.safetensors"), strict=True)
+    """Load a checkpoint's averaged weights into a network. Raises ValueError where it is of another shape."""
+    try:
+        network.load_state_dict(load_file(checkpoint / "model.safetensors"), strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{checkpoint} holds a network of another shape") from error
     return network
 
 

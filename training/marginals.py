@@ -18,11 +18,12 @@ ROUNDS = 120  # of Adam on all counts at once
 RATE = 0.06
 
 
-def start(network: Hourglass, grids: Images, labels: np.ndarray, rng: torch.Generator) -> None:
-    """Fit softmax(context place + bias) to the tokens of `grids` by label and place, on every core.
+def start(network: Hourglass, grids: Images, labels: np.ndarray, seed: int) -> None:
+    """Fit softmax(context place + bias) to the tokens of `grids` by label and place, on every core of the CPU.
 
     The last label, no class, stands for all grids together.
     """
+    rng = torch.Generator().manual_seed(seed)
     with every_core():
         tokens = network.by_region(flat(grids))
         places = network.by_region(torch.arange(network.config.tokens**2)[None])  # (R * R, n)
@@ -31,7 +32,7 @@ def start(network: Hourglass, grids: Images, labels: np.ndarray, rng: torch.Gene
             context, states, bias = _factors(counts.flatten(0, 1), network.config.marginals, rng)
             with torch.no_grad():
                 network.context[region], network.bias[region] = context, bias
-                network.place[:, place] = states.view(len(counts), len(place), -1)
+                network.place[:, place] = states.view(len(counts), len(place), -1).to(network.place.device)
 
 
 def flat(grids: Iterable[np.ndarray]) -> Tensor:
@@ -44,11 +45,10 @@ def _count(tokens: Tensor, labels: np.ndarray, network: Hourglass) -> Tensor:
     classes, vocabulary = network.config.classes, network.config.vocabulary
     n = tokens.shape[1]
     counts = torch.zeros(classes + 1, n, vocabulary)
-    for label in range(classes):
-        met = tokens[torch.from_numpy(labels) == label] + vocabulary * torch.arange(n)
-        counts[label] = torch.bincount(met.flatten(), minlength=n * vocabulary).view(n, vocabulary)
-    met = tokens + vocabulary * torch.arange(n)
-    counts[classes] = torch.bincount(met.flatten(), minlength=n * vocabulary).view(n, vocabulary)
+    for label, row in enumerate(counts):
+        which = torch.from_numpy(labels == label) if label < classes else slice(None)
+        met = tokens[which] + vocabulary * torch.arange(n)
+        row.copy_(torch.bincount(met.flatten(), minlength=n * vocabulary).view(n, vocabulary))
     return counts
 
 

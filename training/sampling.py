@@ -5,6 +5,7 @@ import torch
 from lightning_fabric import Fabric
 
 from genfast import ddgan
+from genfast.noise import Purpose, normal
 from training.data import Images, signed
 from training.diffusion import ReverseStep, Schedule
 from training.loop import gather
@@ -43,7 +44,7 @@ def sample(
             labels = None if labels is None else np.full_like(labels, config.classes)
             pixels = torch.from_numpy(np.stack([images[i] for i in indices])).to(fabric.device)  # (B, H, W, C)
             x_0 = signed(pixels.permute(0, 3, 1, 2))
-            noise = torch.randn(x_0.shape, generator=torch.Generator(x_0.device).manual_seed(indices.start))
+            noise = torch.from_numpy(normal(0, indices, k, Purpose.PRIOR, x_0.shape[1:])).to(fabric.device)
             x_k = schedule.q_sample(x_0, torch.full((len(x_0),), k, device=x_0.device), noise)
             parts.append(ddgan.denoise(step, x_k.cpu().numpy(), steps=k, **draw))
     return gather(fabric, torch.from_numpy(np.concatenate(parts)))[:n].cpu().numpy()

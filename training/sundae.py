@@ -112,16 +112,14 @@ class SundaeTraining:
         """Set the logits to how often tokens are met by label, place and theme, alike in every process."""
         network = self.network
         if self.fabric.is_global_zero:
-            rng = torch.Generator(self.fabric.device).manual_seed(self.config.loop.seed)
-            data = load(self.config.data, "train")
-            marginals.start(network, *data, rng)
-            themes.start(network, *data, self.kept, rng)
+            seed, data = self.config.loop.seed, load(self.config.data, "train")
+            marginals.start(network, *data, seed)
+            themes.start(network, *data, self.kept, torch.Generator(self.fabric.device).manual_seed(seed))
         for tensor in network.state_dict().values():
             tensor.copy_(self.fabric.broadcast(tensor))
 
-    def step(self, batch: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        network, recipe, optimizer = self.network, self.config, self.optimizers["optimizer"]
-        step = int(optimizer.state[network.out.weight].get("step", 0))  # restored with the optimiser, in a resumed run
+    def step(self, batch: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
+        network, recipe = self.network, self.config
         unroll = recipe.unroll if step >= recipe.unroll_from else 1
         if step == 0 and recipe.hourglass.marginals and recipe.start is None:
             self._start()

@@ -50,22 +50,6 @@ class VQGANRecipe:
     head_start: int = 300  # steps before, in which the discriminator alone learns
 
 
-class Clock(nn.Module):
-    """How many steps have been taken: saved with the networks, unlike an attribute."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-
-
-class Usage(nn.Module):
-    """How many tokens each code has lately stood for (R * R, V): a sum that forgets."""
-
-    def __init__(self, config: VQGANConfig) -> None:
-        super().__init__()
-        self.register_buffer("counts", torch.zeros(config.regions**2, config.codes))
-
-
 class VQGANTraining:
     name = "vqgan"
     recipe = VQGANRecipe
@@ -73,12 +57,13 @@ class VQGANTraining:
 
     def __init__(self, recipe: VQGANRecipe, fabric: Fabric) -> None:
         self.fabric, self.config = fabric, recipe
-        self.vqgan, self.clock, self.usage = VQGAN(recipe.vqgan), Clock(), Usage(recipe.vqgan)
-        self.discriminator = PatchDiscriminator()
-        networks = {"vqgan": self.vqgan, "discriminator": self.discriminator, "usage": self.usage, "clock": self.clock}
+        self.vqgan, self.discriminator = VQGAN(recipe.vqgan), PatchDiscriminator()
         if recipe.tokens_of is not None:
             load_average(newest_checkpoint(recipe.tokens_of), self.vqgan).encoder.requires_grad_(False)
-        self.networks = nn.ModuleDict(networks).to(fabric.device, memory_format=torch.channels_last)
+        self.networks = nn.ModuleDict({"vqgan": self.vqgan, "discriminator": self.discriminator})
+        # How many tokens each code has lately stood for, a sum that forgets: saved with the networks.
+        self.networks.register_buffer("usage", torch.zeros(recipe.vqgan.regions**2, recipe.vqgan.codes))
+        self.networks.to(fabric.device, memory_format=torch.channels_last)
         self.perceptual = Perceptual().to(fabric.device, memory_format=torch.channels_last)
         linear = [self.vqgan.encoder.linear, self.vqgan.decoder.linear]
         groups = [
@@ -97,8 +82,12 @@ class VQGANTraining:
         }
         self.held_out, _ = load(recipe.data, "validation", WATCHED)
 
-    def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        step, fixed = int(self.clock.step), self.config.tokens_of is not None
+    @property
+    def usage(self) -> Tensor:
+        return self.networks.usage
+
+    def step(self, images: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
+        fixed = self.config.tokens_of is not None
         if step == 0 and not fixed:
             self._start()
         images, regions = windows(images, self.config.window, self.config.vqgan.regions, rng)
@@ -120,16 +109,15 @@ class VQGANTraining:
         average_gradients(self.fabric, self.vqgan)
         nn.utils.clip_grad_norm_(self.vqgan.parameters(), CLIP)
         optimizer.step()
-        self.clock.step += 1
         if fixed:
             return figures
         self._update_codes(latents.detach(), tokens, regions, rng)
-        share = self.usage.counts / self.usage.counts.sum()
+        share = self.usage / self.usage.sum()
         return figures | {"commitment": commitment, "perplexity": torch.special.entr(share).sum().exp()}
 
     def _start(self) -> None:
         """Set the linear paths, the codes and their counts from the training images, alike in every process."""
-        shares = torch.zeros_like(self.usage.counts)
+        shares = torch.zeros_like(self.usage)
         if self.fabric.is_global_zero:
             images, _ = load(self.config.data, "train", self.config.started_from)
             shares = start(self.vqgan, images, torch.Generator(self.fabric.device).manual_seed(self.config.loop.seed))
@@ -137,7 +125,7 @@ class VQGANTraining:
             tensor.copy_(self.fabric.broadcast(tensor))
         size = self.config.window or self.config.data.size
         tokens = self.config.loop.batch * (size // FACTOR) ** 2  # a step
-        self.usage.counts.copy_((shares * tokens / (1 - DECAY)).clamp(min=NEW) * (shares > 0))
+        self.usage.copy_((shares * tokens / (1 - DECAY)).clamp(min=NEW) * (shares > 0))
 
     def _judge(self, pictures: Tensor, images: Tensor, step: int) -> tuple[dict[str, Tensor], Tensor]:
         """Losses of pictures (B, 3, H, W), and the gradient by them of what is to be minimised."""
@@ -183,7 +171,7 @@ class VQGANTraining:
         points = latents.permute(0, 2, 3, 1).flatten(0, 2)  # (N, D)
         chosen = (self.config.vqgan.codes * regions + tokens).flatten()  # (N,), numbered over all regions
         points, chosen = gather(self.fabric, points), gather(self.fabric, chosen)
-        counts, codes = self.usage.counts.view(-1), self.vqgan.codebook.flatten(0, 1)
+        counts, codes = self.usage.view(-1), self.vqgan.codebook.flatten(0, 1)
         error = points - codes[chosen]
         places = self.fabric.broadcast(torch.multinomial(error.square().sum(1) + 1e-9, RESTARTS, generator=rng))
 
@@ -193,15 +181,15 @@ class VQGANTraining:
         codes[met] += torch.zeros_like(codes[met]).index_add_(0, which, error) / counts[met, None]
         for place in places.tolist():
             region = chosen[place] // self.config.vqgan.codes
-            dead = (self.usage.counts[region] < DEAD).nonzero()[:1, 0]
+            dead = (self.usage[region] < DEAD).nonzero()[:1, 0]
             self.vqgan.codebook[region, dead] = points[place]
-            self.usage.counts[region, dead] = NEW
+            self.usage[region, dead] = NEW
 
     @torch.no_grad()
     def watch(self, network: VQGAN, images: Images) -> tuple[dict[str, float], np.ndarray]:
         """Reconstructions of held-out images: PSNR, feature distance, how many tokens they use; some are shown."""
         figures: dict[str, list[float]] = {"held_out_psnr": [], "held_out_perceptual": []}
-        counts = torch.zeros(self.config.vqgan.codes)
+        counts, codes = torch.zeros(self.usage.numel()), self.config.vqgan.codes
         shown = []
         for i in range(len(self.held_out)):
             pixels = torch.from_numpy(self.held_out[i][None])  # (1, H, W, 3)
@@ -210,7 +198,8 @@ class VQGANTraining:
             picture = network.decode(tokens).clamp(-1, 1)
             figures["held_out_psnr"].append(psnr(picture, image).item())
             figures["held_out_perceptual"].append(self.perceptual(picture, image).item())
-            counts += torch.bincount(tokens.flatten().cpu(), minlength=len(counts))
+            numbered = tokens.cpu() + codes * region_map(*tokens.shape[1:], self.config.vqgan.regions)
+            counts += torch.bincount(numbered.flatten(), minlength=len(counts))
             if i < SHOWN:
                 shown.append(
                     np.concatenate([self.held_out[i], to_pixels(picture.cpu().numpy())[0]], axis=1)

@@ -17,7 +17,7 @@ from genfast.cli.models import models
 from genfast.cli.output import print_json
 from genfast.cli.pull import pull
 from genfast.cli.sample import sample
-from genfast.errors import GenfastError
+from genfast.errors import GenfastError, InputError
 
 _DEBUG = ("GENFAST_DEBUG", "1")  # in the environment: known errors have their traceback
 
@@ -67,14 +67,14 @@ def _run() -> int | None:
     try:
         code: int | None = app(sys.argv[1:] or ["--help"], prog_name="genfast", standalone_mode=False)
         return code
-    except (GenfastError, typer.TyperException, MemoryError) as error:
-        if _DEBUG in os.environ.items():
+    except (GenfastError, typer.TyperException, MemoryError, OSError) as error:
+        if _DEBUG in os.environ.items() or (isinstance(error, OSError) and not error.filename):  # stdout has no name
             raise
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
         if isinstance(error, MemoryError):
             message = f"out of memory; a smaller batch or image takes less ({error})"
         message = " ".join(message.split())
-        code = getattr(error, "exit_code", 1)
+        code = getattr(error, "exit_code", InputError.exit_code if isinstance(error, OSError) else 1)
         print("genfast: error:", message, file=sys.stderr)
         if "--json" in sys.argv:
             print_json({"error": message, "exit_code": code})

@@ -63,12 +63,13 @@ def fid(
     if a and given:
         raise UsageError(f"--{given[0]} is about images to draw, but {a} is given; leave one of them away")
     extractor = None if features == "all" else features
+    seeing: dict[str, Any] = {"device": device.split(",")[0], "threads": threads}
 
     if save_stats:
         if a is None or b is not None:
             raise UsageError("--save-stats takes one folder: genfast fid --save-stats OUT.npz FOLDER")
         _check_target(save_stats, ".npz", overwrite)
-        about = evaluate.save_statistics(a, save_stats, extractor, device=device, threads=threads)
+        about = evaluate.save_statistics(a, save_stats, extractor, **seeing)
         if as_json:
             print_json({"path": str(save_stats), **about.model_dump()})
         else:
@@ -78,7 +79,7 @@ def fid(
         if b is None:
             raise UsageError(f"nothing to measure {a} against; give a second folder or a statistics file (.npz)")
         nothing = dict.fromkeys(("model", "steps", "loss", "seed", "seconds_per_image"))
-        scores = evaluate.between(a, b, extractor, device=device, threads=threads)
+        scores = evaluate.between(a, b, extractor, **seeing)
         results: list[Result] = [{**nothing, **asdict(score)} for score in scores]
     else:
         if plot:
@@ -86,7 +87,7 @@ def fid(
             _check_matplotlib()
         models = _models(model, numbers("--steps", steps) or [None], loss, device, threads)
         dataset = f"{models[0][0].bundle.manifest.provenance.dataset}-test"
-        judges = evaluate.judges(dataset, extractor, device=device.split(",")[0], threads=threads)
+        judges = evaluate.judges(dataset, extractor, **seeing)
         results = []
         for sampler, known_loss in models:
             for each in range(seed, seed + seeds):

@@ -3,11 +3,15 @@
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from genfast.cli.output import print_json
+from genfast.errors import AbsentError, GenfastError
+
+if TYPE_CHECKING:
+    from genfast.images import Recipe
 
 
 def info(
@@ -23,17 +27,32 @@ def info(
 
 
 def _image(path: Path) -> dict[str, Any]:
-    from genfast import catalog, images
+    from genfast import images
 
     recipe = images.read_recipe(path)
-    known = recipe.model in catalog.entries()
-    model = recipe.model if known else f"path/to/{recipe.model}"
+    model = recipe.model if _is_known(recipe) else f"path/to/{recipe.model}"
     verb = f"inpaint {shlex.join(recipe.inpainted)}" if recipe.inpainted else "sample"
     command = f"genfast {verb} --model {model} --steps {recipe.steps} --seed {recipe.seed}"
     command += f" -n {recipe.n}" if recipe.inpainted else f" --start {recipe.index} -n {recipe.n}"
     for name, value in recipe.options.items():
         command += f" --{name}" if value is True else f" --{name} {shlex.quote(str(value))}"
     return {**recipe.model_dump(mode="json"), "command": command}
+
+
+def _is_known(recipe: "Recipe") -> bool:
+    """Whether the catalogue's name of a recipe's model means the weights that drew: those that are here, if any are."""
+    from genfast import bundle, catalog, hub
+
+    if recipe.model not in catalog.entries():
+        return False
+    loss = recipe.options.get("loss")
+    try:
+        here = hub.here(recipe.model, recipe.steps, str(loss) if loss else None)
+    except AbsentError:
+        return True
+    except GenfastError:  # no such variant
+        return False
+    return bundle.read(here).sha256 == recipe.bundle
 
 
 def _model(name: str) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def inpaint(
             index=index,
             n=n,
             options=said,
-            inpainted=(_name(job.image), _name(job.mask)),
+            inpainted=_names(job.image, job.mask),
             version=__version__,
         )
 
@@ -173,9 +173,11 @@ def inpaint(
         raise typer.Exit(1)
 
 
-def _name(path: Path) -> str:
-    """The name of a file as text, which on Linux it need not be."""
-    return os.fsencode(path.name).decode(errors="replace")
+def _names(image: Path, mask: Path) -> tuple[str, str]:
+    """The names of two files, with their folders where these are equal, as text, which on Linux they need not be."""
+    paths = [Path(path.parent.name if image.name == mask.name else "", path.name) for path in (image, mask)]
+    first, second = (os.fsencode(path).decode(errors="replace") for path in paths)
+    return first, second
 
 
 def _card(fill: "Fill", paths: list[Path]) -> dict[str, Any]:
@@ -201,10 +203,14 @@ def _jobs(image: Path, mask: Path, out: Path | None, n: int, parts: Mapping[str,
     """
     from genfast import images
 
+    endings = {part: f".{format}" for part, format in parts.items()}
+    if out and _named(out):
+        endings[""] = out.suffix  # as it is written there
+
     def outputs(base: Path) -> list[list[Path]]:
         numbers = [""] if n == 1 else [f"-{i}" for i in range(1, n + 1)]
         return [
-            [base.with_name(f"{base.name}{number}{part}.{format}") for part, format in parts.items()]
+            [base.with_name(f"{base.name}{number}{part}{ending}") for part, ending in endings.items()]
             for number in numbers
         ]
 

@@ -3,7 +3,7 @@
 import math
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,7 +11,10 @@ from genfast import __version__
 from genfast.cli.options import Device, Threads
 from genfast.cli.output import prepare, print_json
 from genfast.cli.progress import progress
-from genfast.errors import UsageError
+from genfast.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from genfast.images import Recipe
 
 _SHEET_LIMIT = 400  # images
 _SHEET_SIDE = 2048  # pixels: where images are large, a contact sheet shrinks them to about this in all
@@ -127,6 +130,9 @@ def sample(
     todo = [index for index, paths in files.items() if not kept.issuperset(paths)]
     drawn = chain.from_iterable(sampler.batches(todo, seed=seed, batch=batch, **options))
     labels = {index: sampler.label(index, **options) for index in files}
+    for index, (path, *_) in files.items():
+        if path in kept:
+            _check_kept(path, recipe(index, labels[index]))
     prepare(out)
     with progress("drawing", len(todo)) as advance:
         for index in todo:
@@ -153,3 +159,15 @@ def sample(
         print_json({"model": sampler.name, "images": listed, "grid": sheet and str(sheet)})
     else:
         print(*every, sep="\n")
+
+
+def _check_kept(path: Path, recipe: "Recipe") -> None:
+    """Raises UsageError for an image that is there and that genfast, of whatever version, drew by another recipe."""
+    from genfast import images
+
+    try:
+        found = images.read_recipe(path)
+    except InputError:
+        return
+    if found.model_copy(update={"version": recipe.version}) != recipe:
+        raise UsageError(f"{path} was drawn otherwise (genfast info tells how); give --overwrite or another --out")

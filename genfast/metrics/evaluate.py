@@ -74,7 +74,8 @@ def between(
     """Measure the images `a` against the reference `b`, each a folder of images or a statistics file (.npz).
 
     `features` names an extractor. By default it is the one that made a file; between folders, every extractor of the
-    catalogue that takes the images. Raises InputError where a folder or a file cannot be used.
+    catalogue that takes the images. Raises InputError where a folder or a file cannot be used, and where the extractor
+    named is not that of both files.
     """
     x, y = (Statistics.load(path) if path.suffix == ".npz" else images.read_folder(path) for path in (a, b))
     makers = [side.about.extractor for side in (x, y) if isinstance(side, Statistics)]
@@ -86,6 +87,8 @@ def between(
     for embedder in embedders:
         samples, s = (x, 0.0) if isinstance(x, Statistics) else describe([x], [embedder], _name(a))[0]
         reference, t = (y, 0.0) if isinstance(y, Statistics) else describe([y], [embedder], _name(b), reference=True)[0]
+        if features and len(makers) == 2 and embedder.graph_sha256 != reference.about.graph_sha256:
+            raise InputError(f"{b} was not seen by {embedder.name}; leave --features away")
         scores.append(compare(samples, reference, s + t))
     return scores
 

@@ -5,7 +5,7 @@
 Features are those of efficientnet-lite0, which nothing was trained against. Samples take the classes in turn, as the
 held-out faces do. The floor is the distance of as many real faces from the same reference. Sheets of what was made are
 written to --out: reconstructions beside originals, samples, samples beside the nearest faces trained on; and, for
-several numbers of steps, a plot of quality against them.
+several numbers of steps, a plot of quality against them. --card puts the figures into the model's card.
 """
 
 import argparse
@@ -20,11 +20,13 @@ import numpy as np
 from PIL import Image
 
 import genfast
+from export.provenance import record
 from genfast import images
+from genfast.bundle import Figure
 from genfast.images import Pixels
+from genfast.metrics.evaluate import compare, describe
 from genfast.metrics.features import Embedder, Features
-from genfast.metrics.frechet import Moments, frechet_distance
-from genfast.metrics.kid import kernel_distance
+from genfast.metrics.statistics import Statistics
 from genfast.session import Session
 from training.data import Split, avatars
 
@@ -49,7 +51,7 @@ def write_sheet(path: Path, pictures: list[Pixels], columns: int) -> None:
     Image.fromarray(images.contact_sheet(np.stack(pictures), columns)).quantize(256).save(path, optimize=True)
 
 
-def reconstructions(model: genfast.Model, embedder: Embedder, count: int, out: Path | None) -> dict[str, float]:
+def reconstructions(model: genfast.Model, embedder: Embedder, count: int, out: Path | None) -> list[Figure]:
     """Encode and decode held-out faces: PSNR, share of the vocabulary in use, distance in features, a sheet."""
     encode, decode = (Session(model.bundle.graph(role, "cpu"), "cpu") for role in ("encode", "decode"))
     psnr, distances, pairs = [], [], []
@@ -65,42 +67,49 @@ def reconstructions(model: genfast.Model, embedder: Embedder, count: int, out: P
             pairs.append(np.concatenate([images.shrink(x, SHOWN) for x in (face, drawn)], axis=1))
     if out:
         write_sheet(out / "avatars1024-reconstructions.png", pairs, 4)
-    return {
-        "PSNR, dB, mean": float(np.mean(psnr)),
-        "PSNR, dB, lowest": float(np.min(psnr)),
-        "tokens in use, share of the vocabulary": float(used.mean()),
-        "relative distance in features, mean": float(np.mean(distances)),
+    figures = {
+        "PSNR, dB, mean": np.mean(psnr),
+        "PSNR, dB, lowest": np.min(psnr),
+        "tokens in use, share of the vocabulary": used.mean(),
+        "relative distance in features, mean": np.mean(distances),
     }
+    return [Figure(name=name, value=value, protocol=f"avatars-validation:{count}") for name, value in figures.items()]
 
 
-def distances(
-    model: genfast.Model, embedder: Embedder, count: int, steps: list[int], out: Path | None
-) -> dict[str, float]:
-    """FID and KID of so many samples from as many held-out faces, by steps, and of as many other real faces."""
-    reference = embed(embedder, faces("test", count))
+def distances(model: genfast.Model, embedder: Embedder, count: int, steps: list[int], out: Path | None) -> list[Figure]:
+    """Distances of so many samples from as many held-out faces, by steps, and of as many other real faces."""
 
-    def compare(features: Features) -> dict[str, float]:
-        fid = frechet_distance(Moments.of(features), Moments.of(reference))
-        return {"FID": fid, "1000 KID": 1000 * kernel_distance(features, reference)}
+    def see(pictures: Iterable[Pixels], dataset: str) -> Statistics:
+        return describe((picture[None] for picture in pictures), [embedder], dataset)[0][0]
 
-    table = {"real faces (the floor)": compare(embed(embedder, faces("test", count, start=count)))}
+    reference = see(faces("test", count), "avatars-test")
+    rows = {"real faces (the floor)": see(faces("test", count, start=count), "others")}
     for n in steps:
-        drawn = (batch[0] for batch in model.batches(range(count), batch=1, steps=n))
-        table[f"{n} steps"] = compare(embed(embedder, drawn))
+        rows[f"{n} steps"] = see((batch[0] for batch in model.batches(range(count), batch=1, steps=n)), "samples")
+    scores = {name: compare(statistics, reference, 0) for name, statistics in rows.items()}
     if out and len(steps) > 1:
-        plot(table, steps, out / "avatars1024-steps.png")
-    return {f"{figure}, {name}": value for name, row in table.items() for figure, value in row.items()}
+        plot({name: score.fid for name, score in scores.items()}, steps, out / "avatars1024-steps.png")
+    return [
+        Figure(name=f"{figure}, {name}", value=value, protocol=score.protocol)
+        for name, score in scores.items()
+        for figure, value in (
+            ("FID", score.fid),
+            ("1000 KID", 1000 * score.kid),
+            ("precision", score.precision),
+            ("recall", score.recall),
+        )
+    ]
 
 
-def plot(table: dict[str, dict[str, float]], steps: list[int], out: Path) -> None:
+def plot(distances: dict[str, float], steps: list[int], out: Path) -> None:
     """FID over the number of steps, with the floor."""
     from matplotlib.figure import Figure
 
-    (floor, lowest), *rows = table.items()
+    (floor, lowest), *rows = distances.items()
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot(steps, [row["FID"] for _, row in rows], marker="o")
-    axes.axhline(lowest["FID"], color="C1", linestyle="--", label=floor)
+    axes.plot(steps, [fid for _, fid in rows], marker="o")
+    axes.axhline(lowest, color="C1", linestyle="--", label=floor)
     axes.set(title="avatars1024", xlabel="steps", ylabel="FID", xscale="log", ylim=(0, None))
     axes.set_xticks(steps, map(str, steps))
     axes.minorticks_off()
@@ -109,7 +118,7 @@ def plot(table: dict[str, dict[str, float]], steps: list[int], out: Path) -> Non
     figure.savefig(out, dpi=120)
 
 
-def neighbours(model: genfast.Model, embedder: Embedder, train: int, out: Path) -> dict[str, float]:
+def neighbours(model: genfast.Model, embedder: Embedder, train: int, out: Path) -> list[Figure]:
     """Sheets of samples, and of each beside the face nearest to it, in features, of those trained on."""
     samples = np.concatenate(list(model.batches(range(SHEET), batch=1)))
     known = embed(embedder, faces("train", train))
@@ -126,10 +135,14 @@ def neighbours(model: genfast.Model, embedder: Embedder, train: int, out: Path) 
     ]
     write_sheet(out / "avatars1024-neighbours.png", pairs, 4)
     write_sheet(out / "avatars1024-samples.png", [images.shrink(x, SHOWN) for x in samples], 8)
-    return {
-        "distance of a sample from the nearest face trained on, median": float(np.median(near)),
-        "distance of a held-out face from the nearest face trained on, median": float(np.median(nearest(held_out)[1])),
-    }
+    return [
+        Figure(
+            name=f"distance of {who} from the nearest face trained on, median",
+            value=np.median(found),
+            protocol=f"avatars-train:{train}/n={SHEET}",
+        )
+        for who, found in (("a sample", near), ("a held-out face", nearest(held_out)[1]))
+    ]
 
 
 def main() -> None:
@@ -141,15 +154,18 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=6000)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--card", action="store_true")
     options = parser.parse_args()
     model = genfast.load(options.model, device="cpu", threads=options.threads)
     embedder = Embedder.find("efficientnet-lite0", device="cpu", threads=options.threads)
-    figures = reconstructions(model, embedder, options.reconstructions, options.out) if options.reconstructions else {}
+    figures = reconstructions(model, embedder, options.reconstructions, options.out) if options.reconstructions else []
     if options.samples:
-        figures |= distances(model, embedder, options.samples, options.steps or [model.steps], options.out)
+        figures += distances(model, embedder, options.samples, options.steps or [model.steps], options.out)
     if options.out:
-        figures |= neighbours(model, embedder, options.train, options.out)
-    print(json.dumps(figures, indent=2))
+        figures += neighbours(model, embedder, options.train, options.out)
+    if options.card:
+        record(model.bundle.directory, figures)
+    print(json.dumps({figure.name: figure.value for figure in figures}, indent=2))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import genfast
 from export.study import classifier, histogram, study
-from genfast import images
+from genfast import bundle, images
 from genfast.errors import UsageError
 from training import study as queue
 from training.data import fashion_mnist
@@ -97,6 +97,20 @@ def test_a_run_that_diverged_is_a_result(folder: Path, tmp_path: Path) -> None:
     study(folder / "study.toml", (), tmp_path / "runs", tmp_path / "bundles", tmp_path / "results")
     (result,) = (tmp_path / "results").iterdir()
     assert json.loads(result.read_text())["diverged"] is True and not (tmp_path / "bundles").exists()
+
+
+def test_a_result_of_other_weights_is_none(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "runs", tmp_path / "runs")
+    shutil.rmtree(tmp_path / "runs" / "start")
+    results = tmp_path / "results"
+    results.mkdir()
+    path, point = results / "tiny-hellinger-t2.json", ["tiny-hellinger-t2"]
+    for stale in {"graph": "0" * 64, "scores": {"fashion": {"fid": 0.1}}}, {"diverged": True}:
+        path.write_text(json.dumps(stale))
+        study(folder / "study.toml", point, tmp_path / "runs", tmp_path / "bundles", results, 20)
+        fid = json.loads(path.read_text())["scores"]["fashion"]["fid"]
+        (figure,) = bundle.load(tmp_path / "bundles" / "tiny-hellinger-t2").manifest.figures
+        assert figure.value == fid > 0.1
 
 
 def test_what_cannot_be_measured(folder: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from export.sundae import DIVERGENCE, HIDDEN, fits, freeze, sundae
 from genfast import bundle
 from genfast.errors import UsageError
 from genfast.session import Session
-from tests.export.tiny import CODES, SIDE, VQGAN_TABLE, random_vqgan, save_checkpoint
+from tests.export.tiny import CODES, PRIOR_TABLE, SIDE, VQGAN_TABLE, random_vqgan, save_checkpoint
 from training.nets.hourglass import Hourglass
 from training.nets.vqgan import VQGAN
 
@@ -127,6 +127,13 @@ def test_another_vqgan_is_refused(checkpoints: tuple[Path, Path], tmp_path: Path
     with pytest.raises(UsageError, match="is not a prior for the tokens of .*other"):
         sundae(checkpoints[0], tmp_path / "out", other)
     assert not (tmp_path / "out").exists()
+
+
+def test_themes_must_be_kept(networks: tuple[Hourglass, VQGAN], checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
+    early = copy.deepcopy(networks[0])
+    early.themes.zero_()
+    with pytest.raises(UsageError, match="keeps no themes to draw with"):
+        sundae(save_checkpoint(tmp_path / "early", PRIOR_TABLE, early), tmp_path / "out", checkpoints[1])
 
 
 def test_checkpoints_of_other_families_are_refused(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:

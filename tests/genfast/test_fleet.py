@@ -108,6 +108,11 @@ def test_all_processes_end_with_the_first(tiny_bundle: Path, tmp_path: Path, num
 def test_a_process_that_ends_by_itself_is_an_error() -> None:
     helper = partial(signal.raise_signal, signal.SIGKILL)  # as a system does that runs out of memory
     drawn = fleet.batches(lambda chunk: np.zeros((len(chunk), 1, 1, 1), np.uint8), [helper], [[0], [1]])
-    assert next(drawn).shape == (1, 1, 1, 1)
     with pytest.raises(DeviceError, match="^a process ended by itself, with -9; give a single --device$"):
-        next(drawn)
+        list(drawn)
+
+
+@without_gpu
+def test_a_device_that_has_nothing_to_draw_must_be_there_too(cli, tiny_bundle: Path, tmp_path: Path) -> None:
+    done = cli("sample", "--model", tiny_bundle, "-n", 1, "--device", "cpu,cuda", "--out", tmp_path)
+    assert done.returncode == 5

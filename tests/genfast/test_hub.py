@@ -150,3 +150,14 @@ def test_a_disk_that_fills_up_leaves_nothing(
     assert hub.locate("fashion28-t4") is None
     (small_disk / "full").unlink()
     bundle.load(hub.find("fashion28"))
+
+
+def test_a_link_in_the_cache_is_removed_and_what_it_names_is_not(
+    server, tiny_bundle: Path, nothing_shipped: Path, tmp_path: Path
+) -> None:
+    elsewhere = shutil.copytree(tiny_bundle, tmp_path / "elsewhere")
+    (elsewhere / "step.onnx").unlink()
+    nothing_shipped.mkdir(parents=True, exist_ok=True)
+    (nothing_shipped / "fashion28-t4").symlink_to(elsewhere)
+    assert [each.state for each in hub.prune()] == ["removed"]
+    assert elsewhere.is_dir() and not (nothing_shipped / "fashion28-t4").is_symlink()

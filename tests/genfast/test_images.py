@@ -9,6 +9,7 @@ import pytest
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
+import genfast
 from genfast import images
 from genfast.errors import InputError
 
@@ -232,3 +233,20 @@ def test_a_contact_sheet(n: int, columns: int, rows: int) -> None:
     seen = sheet[30::60, 40::80, 0].ravel()
     assert seen.tolist() == [*range(1, n + 1)] + [0] * (rows * columns - n)
     assert np.array_equal(sheet[:60, :80], np.ones((60, 80, 3)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_uncompressed_tiff_is_read_as_a_person_sees_it(tmp_path: Path, orientation: int) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (6, 8), np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(stored).save(tmp_path / "a.tif", exif=exif)
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(images.read(tmp_path / "a.tif"), images.read(tmp_path / "a.png"))
+
+
+def test_a_folder_is_read_without_what_shows_several_of_its_images(cli, tiny_bundle: Path, tmp_path: Path) -> None:
+    cli("sample", "--model", tiny_bundle, "-n", 3, "--history", "--out", tmp_path, check=True)
+    (tmp_path / "folder.png").mkdir()
+    assert len(images.find(tmp_path)) == 10
+    assert np.array_equal(images.read_folder(tmp_path), genfast.load(str(tiny_bundle)).sample(3))

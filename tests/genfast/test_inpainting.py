@@ -96,6 +96,9 @@ def test_an_empty_mask_changes_nothing(squares: Model) -> None:
     fills = inpainting.inpaint(squares, image, np.zeros((7, 9), bool), n=2, grow=3)
     assert [fill.score for fill in fills] == [None, None]
     assert all(np.array_equal(fill.image, image) for fill in fills)
+    for options in {"label": "nonsense"}, {"temperature": -1}, {"resample": 2}, {"seed": -1}, {"rule": "some"}:
+        with pytest.raises(UsageError):
+            inpainting.inpaint(squares, image, np.zeros((7, 9), bool), **options)
 
 
 def test_fills_come_likeliest_first_and_do_not_depend_on_their_number(squares: Model) -> None:

@@ -140,3 +140,32 @@ def test_what_webp_cannot_hold() -> None:
 def test_a_stream_is_standard_input() -> None:
     with pytest.raises(InputError, match="standard input is no image"):
         photos.read(io.BytesIO(b"hello"))
+
+
+@pytest.mark.parametrize(
+    ("kept", "format"),
+    [
+        ({"resolution": 0.0}, "TIFF"),
+        ({"resolution": 4294967295}, "TIFF"),
+        ({"exif": b"Exif\0\0no TIFF"}, "JPEG"),
+        ({"exif": b"Exif\0\0II*\0\xff\xff\xff\x7f"}, "WEBP"),
+    ],
+)
+def test_damaged_metadata_are_left_behind(tmp_path: Path, kept: dict[str, object], format: str) -> None:
+    Image.fromarray(pixels(6, 8, 3)).save(tmp_path / "a", format, **kept)
+    photo = photos.read(tmp_path / "a")
+    for target in "png", "webp":
+        file = io.BytesIO()
+        photos.write(file, photo, RECIPE, target)
+        with Image.open(file) as written:
+            assert np.array_equal(np.asarray(written), photo.colours)
+
+
+@pytest.mark.parametrize("mode", ["1", "I;16"])
+def test_the_transparent_grey_of_unusual_depths_survives(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(pixels(6, 8)).convert(mode)
+    image.save(tmp_path / "a.png", transparency=image.getpixel((0, 0)))
+    with open(tmp_path / "b.png", "xb") as file:
+        photos.write(file, photos.read(tmp_path / "a.png"))
+    seen = [np.asarray(Image.open(tmp_path / name).convert("LA")) for name in ("a.png", "b.png")]
+    assert np.array_equal(*seen) and not seen[0][..., 1].all()

@@ -24,7 +24,7 @@ def test_it_learns(training: ClassifierTraining, garments: tuple[np.ndarray, np.
     before = {name: parameter.clone() for name, parameter in training.network.named_parameters()}
     seen = []
     for step, (x, y) in enumerate(zip(images.split(32)[:70], labels.split(32), strict=False)):
-        seen.append(training.step(x, y, torch.Generator().manual_seed(step)))
+        seen.append(training.step(x, y, torch.Generator().manual_seed(step), step))
         if not step:
             after = dict(training.network.named_parameters())
             assert not [name for name in before if torch.equal(before[name], after[name])]

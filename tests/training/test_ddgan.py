@@ -1,7 +1,7 @@
 """One training step of the GAN: who learns from what, what is logged, and where it starts."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,7 @@ def set_learning_rates(training: DDGANTraining, **rates: float) -> None:
 def test_one_step_moves_both_networks(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data, loss: str) -> None:
     training = DDGANTraining(recipe("ddgan", loss=loss), fabric)
     before = {name: weights(training, name) for name in NAMES}
-    figures = training.step(as_batch(thumbnails[0][:64]), None, rng())
+    figures = training.step(as_batch(thumbnails[0][:64]), None, rng(), 0)
     gaps = {"gap_1", "gap_2", "gap_3", "gap_4"}
     assert set(figures) == {"loss_d", "loss_g", "noise_error", "r1", "r2", "v_std"} | gaps
     assert all(value.isfinite() and value.shape == () for value in figures.values())
@@ -65,7 +65,7 @@ def test_each_update_leaves_the_other_network_alone(
     training = DDGANTraining(recipe("ddgan"), fabric)
     set_learning_rates(training, **{still: 0.0, moving: 1e-3})
     before = {name: weights(training, name) for name in NAMES}
-    training.step(as_batch(thumbnails[0][:16]), None, rng())
+    training.step(as_batch(thumbnails[0][:16]), None, rng(), 0)
     assert unchanged(before[still], weights(training, still)) == set(before[still])
     assert unchanged(before[moving], weights(training, moving)) != set(before[moving])
 
@@ -75,10 +75,10 @@ def test_gradients_come_from_the_own_loss_alone(recipe: MakeRecipe, fabric: Fabr
     images = as_batch(thumbnails[0][:16])
     training = DDGANTraining(recipe("ddgan"), fabric)
     set_learning_rates(training, generator=0.0, discriminator=0.0)
-    training.step(images, None, rng())
+    training.step(images, None, rng(), 0)
     both = [p.grad.clone() for p in training.networks["discriminator"].parameters()]
     training._update_generator = lambda *arguments: {}
-    training.step(images, None, rng())
+    training.step(images, None, rng(), 0)
     for parameter, grad in zip(training.networks["discriminator"].parameters(), both, strict=True):
         assert parameter.requires_grad and torch.equal(parameter.grad, grad)
 
@@ -92,7 +92,7 @@ def test_classes_are_told_to_both_networks(recipe: MakeRecipe, fabric: Fabric, t
         network.label.register_forward_hook(lambda layer, given, out, seen=seen[name]: seen.append(given[0]))
     before = {name: weights(training, name) for name in NAMES}
     labels = torch.from_numpy(thumbnails[1][:2000])
-    training.step(as_batch(thumbnails[0][:2000]), labels, rng())
+    training.step(as_batch(thumbnails[0][:2000]), labels, rng(), 0)
     (told,) = seen["generator"]
     assert all(torch.equal(each, told[: len(each)]) or len(each) < 2000 for each in seen["discriminator"])
     assert 0.05 < (told == 10).float().mean() < 0.15 and torch.equal(told[told < 10], labels[told < 10])
@@ -109,7 +109,7 @@ def test_the_noise_error_is_that_of_the_noise(recipe: MakeRecipe, fabric: Fabric
     training.reverse = lambda x_t, t, z, noise, label: (schedule.posterior_sample(guess, x_t, t, noise), guess)
     training.networks["generator"].requires_grad_(False)
     training._update_generator = lambda real, fake, x_t, t, label, noise_error: {"t": t, "noise_error": noise_error}
-    figures = training.step(batch, None, rng())
+    figures = training.step(batch, None, rng(), 0)
     t = figures["t"]
     x_t = schedule.q_sample(images, t, torch.zeros_like(images))
     noise = (x_t - schedule.signal[t][:, None, None, None] * guess) / schedule.noise[t][:, None, None, None]
@@ -122,7 +122,7 @@ def test_regression_brings_the_noise_error_down(recipe: MakeRecipe, fabric: Fabr
         torch.manual_seed(0)
         training = DDGANTraining(recipe("ddgan", regression=weight), fabric)
         set_learning_rates(training, generator=1e-3, discriminator=0.0)
-        last = [training.step(batch, None, rng())["noise_error"] for batch in as_batch(thumbnails[0]).split(64)][-8:]
+        last = [training.step(batch, None, rng(), 0)["noise_error"] for batch in as_batch(thumbnails[0]).split(64)][-8:]
         errors[weight] = torch.stack(last).mean().item()
     assert errors[100.0] < 0.5 * errors[0.0]
 
@@ -159,7 +159,7 @@ def test_the_discriminator_learns(recipe: MakeRecipe, fabric: Fabric, thumbnails
     set_learning_rates(training, generator=0.0, discriminator=3e-3)
     gaps = []
     for step, batch in enumerate(as_batch(thumbnails[0]).split(64)):
-        figures = training.step(batch, None, rng(step))
+        figures = training.step(batch, None, rng(step), step)
         gaps.append([figures[f"gap_{k}"].item() for k in range(1, 5)])
     start, end = np.mean(gaps[:5]), np.mean(gaps[-10:], axis=0)
     assert abs(start) < 0.2 < end.mean() and end[0] > 0.5  # at t = 1, images without any noise, it is easiest
@@ -167,7 +167,7 @@ def test_the_discriminator_learns(recipe: MakeRecipe, fabric: Fabric, thumbnails
 
 def test_a_batch_smaller_than_the_share_that_is_penalised(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
     training = DDGANTraining(recipe("ddgan"), fabric)
-    figures = training.step(as_batch(thumbnails[0][:4]), None, rng())
+    figures = training.step(as_batch(thumbnails[0][:4]), None, rng(), 0)
     assert all(value.isfinite() for value in figures.values())
 
 
@@ -225,3 +225,9 @@ def test_watching_says_which_step_errs(recipe: MakeRecipe, fabric: Fabric, garme
     assert pictures.shape == (200, 28, 28, 1) and pictures.dtype == np.uint8
     assert list(figures) == ["fid", "fid_from_1", "fid_from_2", "fid_from_3", "fid_from_4"]
     assert 0 < figures["fid_from_1"] < figures["fid"]  # hardly any noise, and a generator that knows nothing yet
+
+
+def test_classes_are_those_of_the_data(recipe: MakeRecipe, fabric: Fabric) -> None:
+    plain = recipe("ddgan")
+    with pytest.raises(ValueError, match="unet.classes is 9, and the data have 10"):
+        DDGANTraining(replace(plain, unet=replace(plain.unet, classes=9)), fabric)

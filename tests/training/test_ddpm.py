@@ -26,7 +26,7 @@ def test_the_loss_is_the_squared_error_in_v(recipe: Callable[..., Recipe], fabri
         nn.init.zeros_(parameter)
     images = torch.randint(2, (4000, 1, 8, 8)) * 255
     torch.testing.assert_close(
-        training.step(images, None, rng())["loss"].detach(), torch.tensor(1.0), atol=0.02, rtol=0
+        training.step(images, None, rng(), 0)["loss"].detach(), torch.tensor(1.0), atol=0.02, rtol=0
     )
 
 
@@ -35,7 +35,7 @@ def test_one_step_moves_every_weight(
 ) -> None:
     training = DDPMTraining(recipe("ddpm"), fabric)
     before = {name: value.clone() for name, value in training.network.state_dict().items()}
-    figures = training.step(as_batch(thumbnails[0][:16]), None, rng())
+    figures = training.step(as_batch(thumbnails[0][:16]), None, rng(), 0)
     assert all(value.isfinite() and value.shape == () for value in figures.values())
     assert not [name for name, value in training.network.state_dict().items() if torch.equal(value, before[name])]
 
@@ -48,7 +48,7 @@ def test_a_step_is_a_function_of_its_stream(
         torch.manual_seed(0)
         training = DDPMTraining(recipe("ddpm"), fabric)
         torch.manual_seed(stray)
-        training.step(images, None, rng(seed))
+        training.step(images, None, rng(seed), 0)
         ends.append(training.network.stem.weight)
     assert torch.equal(ends[0], ends[1]) and not torch.equal(ends[0], ends[2])
 
@@ -58,7 +58,7 @@ def test_it_learns(recipe: Callable[..., Recipe], fabric: Fabric, thumbnails: tu
     batches = as_batch(thumbnails[0]).split(64)
     losses = []
     for step, batch in enumerate(batches):
-        losses.append(training.step(batch, None, rng(step))["loss"].item())
+        losses.append(training.step(batch, None, rng(step), step)["loss"].item())
     assert np.mean(losses[-10:]) < 0.65 * np.mean(losses[:3])
 
 

@@ -55,7 +55,7 @@ class Probe:
         self.watched: list[float] = []
         Probe.made = self
 
-    def step(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+    def step(self, images: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
         self.images.append(images)
         self.labels.append(labels)
         self.networks["line"].weight.grad = torch.ones(1, 1)
@@ -306,3 +306,34 @@ def test_interrupted_and_whole_runs_end_with_equal_weights(
             run(chosen, images, labels, tmp_path / folder, fabric)
     whole, interrupted = (newest_checkpoint(tmp_path / folder) for folder in ("whole", "interrupted"))
     assert_equal(weights(interrupted), weights(whole))
+
+
+def test_processes_that_see_other_checkpoints_do_not_go_on(
+    probe: Callable[..., Probe], fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe(steps=2)
+    monkeypatch.setattr(fabric, "broadcast", lambda newest: None)  # as of a first process that finds none
+    with pytest.raises(ValueError, match="is not the same on all machines"):
+        probe()
+
+
+def test_a_watch_takes_none_of_the_time_of_steps(
+    probe: Callable[..., Probe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("training.loop.time.perf_counter", lambda: clock[0])
+
+    def passing(method: str, seconds: float) -> Callable[..., Any]:
+        plain = getattr(Probe, method)
+
+        def slow(*arguments: Any) -> Any:
+            clock[0] += seconds
+            return plain(*arguments)
+
+        return slow
+
+    monkeypatch.setattr(Probe, "step", passing("step", 1.0))
+    monkeypatch.setattr(Probe, "watch", passing("watch", 100.0))
+    probe(steps=6, log_every=4, watch_every=3)
+    probe(steps=8, log_every=4, watch_every=3)
+    assert figures(tmp_path, "images_per_second") == {4: 4.0, 8: 4.0}

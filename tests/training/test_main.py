@@ -175,3 +175,19 @@ def test_two_processes_train_as_one(
 def losses(folder: Path) -> np.ndarray:
     """The mean loss of steps 1-20, 21-40 and 41-60."""
     return np.array([float(value) for _, name, value in figures(folder) if name == "loss"]).reshape(3, 20).mean(1)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        ("training run training/recipes/ffhq1024-vqgan.toml --data {}", 3, "holds no images"),
+        ("training tokens {0} {0}/tokens", 1, "has no checkpoint; train it first"),
+        ("export study {}/missing.toml", 1, "No such file"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(command: str, code: int, message: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *command.format(tmp_path).split()], cwd=ROOT, capture_output=True, text=True
+    )
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == code and line.startswith(f"{command.split()[0]}: error: ") and message in line

@@ -19,7 +19,7 @@ def test_a_new_prior_knows_how_often_tokens_are_met() -> None:
     labels = generator.integers(2, size=2000)
     favourite = generator.integers(6, size=(2, 4, 4))  # by label and place
     grids = np.where(generator.random((2000, 4, 4)) < 0.7, favourite[labels], generator.integers(6, size=(2000, 4, 4)))
-    marginals.start(network, grids.astype(np.uint16), labels, torch.Generator().manual_seed(0))
+    marginals.start(network, grids.astype(np.uint16), labels, seed=0)
 
     with torch.no_grad():
         found = network(torch.zeros(3, 16, dtype=torch.int64), torch.tensor([0, 1, 2])).softmax(2)  # (3, N, V)
@@ -31,7 +31,7 @@ def test_a_new_prior_knows_how_often_tokens_are_met() -> None:
 def test_tokens_that_were_never_met_are_unlikely() -> None:
     network = Hourglass(CONFIG)
     labels = np.arange(100) % 2
-    marginals.start(network, np.full((100, 4, 4), 5), labels, torch.Generator().manual_seed(0))
+    marginals.start(network, np.full((100, 4, 4), 5), labels, seed=0)
     with torch.no_grad():
         logits = network(torch.zeros(1, 16, dtype=torch.int64), torch.tensor([1]))
     assert (logits.argmax(2) == 5).all() and logits.softmax(2)[..., 5].min() > 0.95

@@ -82,3 +82,9 @@ def test_files_are_read(tmp_path: Path) -> None:
         recipes.read(path)
     with pytest.raises(FileNotFoundError):
         recipes.read(tmp_path / "none.toml")
+
+
+def test_a_ddpm_is_told_no_class(table: Callable[..., dict[str, Any]]) -> None:
+    plain = table("ddpm")
+    with pytest.raises(ValueError, match="is told no class"):
+        recipes.validate(plain | {"unet": plain["unet"] | {"classes": 10}})

@@ -103,7 +103,7 @@ def test_steps_move_every_weight(grey: Callable[..., SundaeTraining], thumbnails
     training = grey(unroll=unroll, cap=0.1)
     before = {name: value.clone() for name, value in training.network.named_parameters()}
     for step in range(2):  # the output starts at zero: what is before it moves a step later
-        figures = training.step(as_batch(thumbnails[0][:16]), torch.from_numpy(thumbnails[1][:16]), rng(step))
+        figures = training.step(as_batch(thumbnails[0][:16]), torch.from_numpy(thumbnails[1][:16]), rng(step), step)
     assert all(value.isfinite() and value.shape == () for value in figures.values())
     assert set(figures) == {"loss", "loss_label", *(f"loss_{i + 1}" for i in range(unroll))}
     assert not [name for name, value in training.network.named_parameters() if torch.equal(value, before[name])]
@@ -123,7 +123,7 @@ def test_muon_updates_the_hidden_matrices_and_adamw_all_else(grey: Callable[...,
 def test_guesses_are_made_late(grey: Callable[..., SundaeTraining], thumbnails: Thumbnails) -> None:
     training = grey(unroll=3, unroll_from=2)
     batch = as_batch(thumbnails[0][:4]), torch.from_numpy(thumbnails[1][:4])
-    guesses = [sum(name[-1].isdigit() for name in training.step(*batch, rng())) for _ in range(4)]
+    guesses = [sum(name[-1].isdigit() for name in training.step(*batch, rng(), step)) for step in range(4)]
     assert guesses == [1, 1, 3, 3]
 
 
@@ -149,7 +149,7 @@ def test_guesses_are_learnt_from(
     monkeypatch.setattr(training.network, "draw", watched_draw)
     labels = torch.arange(64) % 10
     targets = as_batch(thumbnails[0][:64])
-    training.step(targets, labels, rng())
+    training.step(targets, labels, rng(), 0)
     assert len(seen) == 2 and len(drawn) == 1 and torch.equal(seen[1][0], drawn[0][0])
     shown = seen[0][1]
     assert torch.equal(shown, seen[1][1]) and 20 < (shown == 10).sum() < 44
@@ -173,7 +173,7 @@ def test_it_learns_grey_levels(
     unigram = training.watch(training.network, images)[0]["held_out_50"]
     for step in range(100):
         rows = slice(step * 32, step * 32 + 32)
-        training.step(as_batch(images[rows]), torch.from_numpy(labels[rows]), rng(step))
+        training.step(as_batch(images[rows]), torch.from_numpy(labels[rows]), rng(step), step)
     assert training.watch(training.network, images)[0]["held_out_50"] < unigram - 0.4
 
 

@@ -8,10 +8,10 @@ import torch
 from lightning_fabric import Fabric
 
 from training import vqgan
-from training.data import avatars
+from training.data import avatars, signed
 from training.data.tokens import identity
 from training.loop import load_average, newest_checkpoint, run
-from training.nets.vqgan import VQGAN
+from training.nets.vqgan import VQGAN, region_map
 from training.recipe import read, validate
 from training.vqgan import VQGANRecipe, VQGANTraining, contrast_error, psnr
 
@@ -71,19 +71,18 @@ def test_without_contrast_it_is_the_mean_absolute_error() -> None:
 def test_one_step_starts_from_the_data_and_moves_every_weight(folder: Path, fabric: Fabric) -> None:
     training = VQGANTraining(make(folder, head_start=0), fabric)
     before = {name: value.clone() for name, value in training.networks.state_dict().items()}
-    for _ in range(2):  # the last layers start at zero: what is before them moves a step later
-        figures = training.step(faces(folder)[:4], None, rng())
+    for step in range(2):  # the last layers start at zero: what is before them moves a step later
+        figures = training.step(faces(folder)[:4], None, rng(), step)
     assert all(value.isfinite() and value.shape == () for value in figures.values())
     assert {"perceptual", "loss_d", "loss_g"} < set(figures) and figures["psnr"] > 12
     after = training.networks.state_dict()
     assert not [name for name, value in after.items() if torch.equal(value, before[name])]
-    assert training.clock.step == 2
 
 
 def test_terms_begin_late(folder: Path, fabric: Fabric) -> None:
     training = VQGANTraining(make(folder, perceptual_from=1, adversarial_from=3, head_start=1), fabric)
     late = {"perceptual", "loss_d", "loss_g"}
-    seen = [late & set(training.step(faces(folder)[:4], None, rng())) for _ in range(4)]
+    seen = [late & set(training.step(faces(folder)[:4], None, rng(), step)) for step in range(4)]
     assert seen == [set(), {"perceptual"}, {"perceptual", "loss_d"}, late]
 
 
@@ -98,10 +97,10 @@ def test_codes_become_the_means_of_their_latents(folder: Path, fabric: Fabric, m
     for region in (0, 1):
         points = latents.permute(0, 2, 3, 1)[(tokens == 3) & (regions == region)]
         torch.testing.assert_close(training.vqgan.codebook[region, 3], points.mean(0))
-        assert training.usage.counts[region, 3] == len(points)
+        assert training.usage[region, 3] == len(points)
     # Two codes, unused, moved to latents of their region; the others wait for their turn.
-    moved = (training.usage.counts[:, 4:] > 0).nonzero()
-    assert len(moved) == 2 and (training.usage.counts[:, 4:].sum() == 2 * vqgan.NEW)
+    moved = (training.usage[:, 4:] > 0).nonzero()
+    assert len(moved) == 2 and (training.usage[:, 4:].sum() == 2 * vqgan.NEW)
     for region, code in moved.tolist():
         places = latents.permute(0, 2, 3, 1)[regions == region]
         assert torch.isclose(places, training.vqgan.codebook[region, 4 + code]).all(1).any()
@@ -122,7 +121,7 @@ def test_windows_know_their_regions() -> None:
 def test_it_learns(folder: Path, fabric: Fabric) -> None:
     training = VQGANTraining(make(folder, lr=5e-3, perceptual_from=10**6, adversarial_from=10**6), fabric)
     images = faces(folder)[:2]
-    figures = [training.step(images, None, rng()) for _ in range(60)]
+    figures = [training.step(images, None, rng(), step) for step in range(60)]
     assert figures[-1]["reconstruction"] < 0.9 * figures[0]["reconstruction"]
 
 
@@ -155,3 +154,13 @@ def test_a_decoder_learns_on_and_tokens_stay(folder: Path, fabric: Fabric, tmp_p
 def test_the_recipe_is_the_megapixel_one() -> None:
     found = read(Path(__file__).parents[2] / "training" / "recipes" / "avatars1024-vqgan.toml")
     assert (found.vqgan.codes, found.data.size, found.window % 32) == (8192, 1024, 0)
+
+
+def test_usage_counts_the_codes_of_each_region(folder: Path, fabric: Fabric) -> None:
+    training = VQGANTraining(make(folder), fabric)
+    figures, _ = training.watch(training.vqgan, training.held_out)
+    pixels = torch.from_numpy(np.stack([training.held_out[i] for i in range(3)])).permute(0, 3, 1, 2)
+    places, tokens = region_map(4, 4, 2).flatten().tolist(), training.vqgan.encode(signed(pixels)).flatten(1).tolist()
+    met = {pair for grid in tokens for pair in zip(places, grid, strict=True)}
+    assert len(met) > len({token for grid in tokens for token in grid})
+    assert figures["held_out_usage"] == pytest.approx(len(met) / (4 * 32))

@@ -127,6 +127,8 @@ def encode(checkpoint: Path, out: Path, split: Split, count: int | None = None, 
             batch = np.stack([images[i] for i in range(first, min(first + BATCH, len(images)))])
             grids[first : first + len(batch)] = _encode(network, batch)
             grids.flush()  # before the count, so that what counts as done is done
+            if (out / FILE).exists():
+                described = about(out)  # other splits may be encoded meanwhile
             described = dataclasses.replace(described, done=described.done | {split: first + len(batch)})
             with atomic(out / FILE) as file:
                 file.write(json.dumps(dataclasses.asdict(described), indent=2).encode())

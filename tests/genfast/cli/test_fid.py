@@ -97,3 +97,11 @@ def test_colour_images_are_for_the_extractor_that_takes_them(cli: Cli, folder: F
     done = cli("fid", folder("a", 5, (120, 100, 3)), folder("b", 5, (120, 100, 3), high=100), "--json")
     assert done.returncode == 0, done.stderr
     assert [result["features"] for result in json.loads(done.stdout)["results"]] == ["efficientnet-lite0"]
+
+
+def test_two_files_have_the_extractor_that_they_have(cli: Cli, folder: Folder, tmp_path: Path) -> None:
+    pictures = folder("a", 4, (28, 28, 1))
+    cli("fid", "--save-stats", tmp_path / "a.npz", pictures, check=True)
+    done = cli("fid", tmp_path / "a.npz", tmp_path / "a.npz", "--features", "fashion")
+    assert done.returncode == 3 and "a.npz was not seen by fashion" in done.stderr
+    cli("fid", tmp_path / "a.npz", tmp_path / "a.npz", "--device", "cpu,cpu", check=True)

@@ -1,5 +1,6 @@
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,13 @@ def test_the_card_of_a_model(cli, tiny_bundle: Path) -> None:
     card = json.loads(cli("info", tiny_bundle, "--json").stdout)
     assert card["image"] == {"height": 6, "width": 8, "channels": 3}
     assert card["bytes"] == (tiny_bundle / "step.onnx").stat().st_size
+
+
+def test_a_name_of_the_catalogue_is_said_of_its_own_weights_alone(cli, tiny_bundle: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_bundle, tmp_path / "other")
+    manifest = (other / "manifest.json").read_text().replace('"tiny"', '"fashion28"')
+    (other / "manifest.json").write_text(manifest)
+    cli("sample", "-n", 1, "--out", tmp_path, check=True)
+    cli("sample", "--model", other, "-n", 1, "--out", tmp_path, "--seed", 1, check=True)
+    commands = [json.loads(cli("info", tmp_path / f"fashion28-{i}-0.png", "--json").stdout)["command"] for i in (0, 1)]
+    assert "--model fashion28 --steps 4 " in commands[0] and "--model path/to/fashion28 --steps 3 " in commands[1]

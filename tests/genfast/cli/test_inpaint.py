@@ -181,3 +181,9 @@ def test_one_pixel(inpaint, files: Path, mode: str) -> None:
     inpaint("img.png", "mask.png", check=True, cwd=files)
     with Image.open(files / "img.inpainted.png") as written:
         assert (written.mode, written.size) == (mode, (1, 1))
+
+
+def test_the_suffix_is_the_one_asked_for(inpaint, files: Path) -> None:
+    assert inpaint("img.png", "mask.png", "--out", "R.PNG", cwd=files).stdout == "R.PNG\n"
+    assert inpaint("img.png", "mask.png", "--out", "S.WebP", "-n", 2, cwd=files).stdout == "S-1.WebP\nS-2.WebP\n"
+    assert {"R.PNG", "S-1.WebP", "S-2.WebP"} <= {path.name for path in files.iterdir()}

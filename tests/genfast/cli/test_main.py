@@ -1,4 +1,6 @@
+import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +56,25 @@ def test_completion_knows_the_commands() -> None:
     environment = {**ENVIRONMENT, "_GENFAST_COMPLETE": "complete_bash", "COMP_WORDS": "genfast mo", "COMP_CWORD": "1"}
     done = subprocess.run(GENFAST, env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["models"]
+
+
+@pytest.mark.parametrize(
+    "command", ["info {}", "sample --model {}", "sample --out {}", "fid {} {}", "inpaint {} m.png"]
+)
+def test_a_path_that_the_system_refuses_is_one_line_and_one_document(cli, command: str) -> None:
+    done = cli(*command.format("x" * 300, "x" * 300).split(), "--json")
+    assert done.returncode in (2, 3) and len(done.stderr.splitlines()) == 1 and "too long" in done.stderr
+    assert json.loads(done.stdout)["exit_code"] == done.returncode
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_streams_may_be_closed(tiny_bundle: Path, tmp_path: Path, closed: str) -> None:
+    command = shlex.join([*GENFAST, "sample", "--model", str(tiny_bundle), "-n", "1", "--out", str(tmp_path)])
+    subprocess.run(f"{command} {closed}", shell=True, env=ENVIRONMENT, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny-0-0.png"]
+
+
+def test_without_standard_input_there_is_no_image_in_it(cli, tmp_path: Path, tiny_bundle: Path) -> None:
+    command = shlex.join([*GENFAST, "inpaint", "-", "mask.png", "--model", str(tiny_bundle)])
+    done = subprocess.run(f"{command} <&-", shell=True, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 3 and len(done.stderr.splitlines()) == 1

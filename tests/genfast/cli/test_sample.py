@@ -250,3 +250,11 @@ def test_the_shipped_faces_are_drawn_and_stand_in_for_photographs(cli, tmp_path:
         assert ("ffhq1024" in done.stderr) == (model == "ffhq1024") and done.stderr.count("\n") <= 1
     refused = cli("sample", "-n", 1, "--model", "ffhq1024", "--no-stand-in")
     assert refused.returncode == 4 and refused.stderr.count("\n") == 1
+
+
+def test_what_is_kept_is_what_was_asked_for(cli, token_bundle: Path, tmp_path: Path) -> None:
+    run = ("sample", "--model", token_bundle, "--steps", 3, "--out", tmp_path, "-n")
+    cli(*run, 2, "--class", "red", check=True)
+    refused = cli(*run, 3, "--class", "green", "--skip-existing")
+    assert refused.returncode == 2 and "squares-0-0.png was drawn otherwise" in refused.stderr
+    cli(*run, 3, "--class", "red", "--skip-existing", check=True)

@@ -177,3 +177,18 @@ def test_the_command_line(folder: Path, vqgan: Path, tmp_path: Path) -> None:
     again = subprocess.run([sys.executable, "-m", "training", *arguments], capture_output=True, text=True)
     assert again.returncode == 1 and again.stderr.count("\n") == 1
     assert again.stderr.startswith("training: error: ") and "is no token set" in again.stderr
+
+
+def test_two_splits_are_encoded_at_the_same_time(
+    folder: Path, vqgan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, others = VQGAN.encode, iter(["validation"])
+
+    def amidst(self: VQGAN, images: torch.Tensor) -> torch.Tensor:
+        if len(images) == 4 and (other := next(others, None)):
+            encode(vqgan, tmp_path / "both", other)
+        return whole(self, images)
+
+    monkeypatch.setattr(VQGAN, "encode", amidst)
+    encode(vqgan, tmp_path / "both", "train")
+    assert about(tmp_path / "both").done == {"train": 36, "validation": 2}
