@@ -28,7 +28,8 @@ def main() -> NoReturn:
         if signal.getsignal(number) != signal.SIG_IGN:  # as it is for Ctrl-C where a shell runs us in the background
             signal.signal(number, end)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # a path need not be text
+        # A path need not be text, nor within what Windows gives a pipe.
+        sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")
     try:
         from genfast.cli import main
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
+from itertools import takewhile
 
 import numpy as np
 
@@ -62,19 +63,29 @@ def _runtime() -> tuple[Finding, str]:
 
 
 def _driver(cuda: str) -> tuple[Finding, list[str]]:
-    """NVIDIA's driver and the names of its GPUs: at least one, since there is a driver."""
-    query = ["nvidia-smi", "--query-gpu=driver_version,name", "--format=csv,noheader"]
+    """NVIDIA's driver and the names of the GPUs that CUDA_VISIBLE_DEVICES leaves, in its order."""
+    query = ["nvidia-smi", "--query-gpu=index,uuid,driver_version,name", "--format=csv,noheader"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True).stdout
-        numbers, gpus = zip(*(line.split(", ", 1) for line in answer.splitlines()), strict=True)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        every = [tuple(line.split(", ", 3)) for line in answer.splitlines()]
+        number, gpus = every[0][2], [name for *_, name in _visible(every)]
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         fault = f"nvidia-smi does not answer: {str(error).splitlines()[0]}"
         return Finding("driver", None, fault=fault, cure="install NVIDIA's driver anew, and restart"), ["unknown"]
     able = _version("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1", "cuDriverGetVersion")
-    found, wanted = numbers[0] + (f", for CUDA {able} at most" if able else ""), f"for CUDA {cuda}" if cuda else None
+    found, wanted = number + (f", for CUDA {able} at most" if able else ""), f"for CUDA {cuda}" if cuda else None
     if able and cuda and int(able.split(".")[0]) < int(cuda.split(".")[0]):
-        return Finding("driver", found, wanted, "the driver is too old", "install a newer one, and restart"), [*gpus]
-    return Finding("driver", found, wanted), [*gpus]
+        return Finding("driver", found, wanted, "the driver is too old", "install a newer one, and restart"), gpus
+    return Finding("driver", found, wanted), gpus
+
+
+def _visible(gpus: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Of GPUs (index, UUID, ...), those that CUDA shows: the ones named, up to the first that is unknown."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return gpus
+    found = ([gpu for gpu in gpus if name == gpu[0] or (name and gpu[1].startswith(name))] for name in named.split(","))
+    return [gpu[0] for gpu in takewhile(bool, found)]
 
 
 def _libraries(cuda: str, needed: bool) -> list[Finding]:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from genfast.errors import GenfastError
 
-_PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+_PART = re.compile(r"\.[0-9a-f]{16}\.part")
 _ABANDONED = 3600  # seconds
 
 
@@ -25,7 +25,7 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     >>> with atomic(Path("figures.json")) as file:
     ...     file.write(b"{}")
     """
-    temporary = path.with_name(f".{path.name}.{token_hex(4)}.part")
+    temporary = path.with_name(f".{token_hex(8)}.part")  # no longer than a name may be
     try:
         with open(temporary, "xb") as file:
             yield file
@@ -33,7 +33,8 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise GenfastError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def sweep(folder: Path) -> None:

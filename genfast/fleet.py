@@ -77,6 +77,8 @@ def _work(results: Connection, load: Load, chunks: Chunks, settings: dict[str, A
         results.send(error)
     except ConnectionError:  # nobody reads any more
         pass
+    except (MemoryError, OSError) as error:
+        results.send(GenfastError(f"a process on another device failed: {error or 'out of memory'}"))
 
 
 @contextmanager

@@ -27,7 +27,7 @@ _UNFINISHED = ".partial"  # ends the name of the hidden folder that a bundle is 
 
 def cache() -> Path:
     """The folder that holds what does not ship: $GENFAST_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("GENFAST_CACHE") or platformdirs.user_cache_dir("genfast"))
+    return Path(os.environ.get("GENFAST_CACHE") or platformdirs.user_cache_dir("genfast")).expanduser()
 
 
 def bundles() -> Path:

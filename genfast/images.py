@@ -27,6 +27,7 @@ _CODING: dict[str, dict[str, Any]] = {
     "webp": {"lossless": True, "exact": True},  # exact: colours keep under full transparency, too
     "jpeg": {"quality": 95},
 }
+_BATCH = 2**26  # bytes of the images of a folder that are read at a time
 _TILE = 96  # pixels: a contact sheet enlarges smaller images to about this
 _STRIP = 8  # pictures at most
 _STRIP_TILE = 256  # pixels: a strip shrinks larger pictures to this at most
@@ -125,10 +126,11 @@ def read(path: Path) -> Pixels:
 def read_recipe(path: Path) -> Recipe:
     """The recipe in an image that genfast wrote. Raises InputError where there is none."""
     with opened(path) as image:
-        comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
         found = image.info.get(_KEY)
+        # To look for EXIF, the whole of a PNG is read.
+        comment = None if found else image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
     if isinstance(comment, bytes) and comment.startswith(_COMMENT + b"{"):
-        found = found or comment.removeprefix(_COMMENT)
+        found = comment.removeprefix(_COMMENT)
     if not found:
         raise InputError(f"{path} carries no recipe; only images written by genfast do")
     try:
@@ -148,7 +150,7 @@ def read_all(paths: Sequence[Path], side: int | None = None) -> Pixels:
     for row, path in zip(images, paths, strict=True):
         image = read(path)
         if image.shape != first.shape:
-            raise InputError(f"images differ in shape: {paths[0]} is {_shape(first)}, {path} is {_shape(image)}")
+            raise _unequal(paths[0], first, path, image)
         row[:] = shrink(image, side)
     return images
 
@@ -169,13 +171,21 @@ def find(folder: Path) -> list[Path]:
     return paths
 
 
-def read_folder(folder: Path) -> Pixels:
-    """Read all images under a folder: uint8 [N, H, W, C]. Raises InputError as `find` and `read_all` do.
+def read_folder(folder: Path) -> Iterator[Pixels]:
+    """Read all images under a folder, some 64 MB at a time: uint8 [B, H, W, C].
 
-    Sheets and histories that genfast wrote beside its images are left out.
+    Sheets and histories that genfast wrote beside its images are left out. Raises InputError as `find` and `read_all`
+    do.
     """
-    paths = find(folder)
-    return read_all([path for path in paths if not _shows_several(path)] or paths)
+    every = find(folder)
+    paths = [path for path in every if not _shows_several(path)] or every
+    first = read(paths[0])
+    size = max(1, _BATCH // first.nbytes)
+    for start in range(0, len(paths), size):
+        batch = read_all(paths[start : start + size])
+        if batch.shape[1:] != first.shape:
+            raise _unequal(paths[0], first, paths[start], batch[0])
+        yield batch
 
 
 def _shows_several(path: Path) -> bool:
@@ -192,6 +202,10 @@ def _shows_several(path: Path) -> bool:
 def is_rounded(image: Image.Image) -> bool:
     """Whether Pillow, without a word, reads the 16 bits of an opened image's colours as 8."""
     return not image.mode.startswith("I;16") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _unequal(a: Path, first: Pixels, b: Path, second: Pixels) -> InputError:
+    return InputError(f"images differ in shape: {a} is {_shape(first)}, {b} is {_shape(second)}")
 
 
 def _shape(image: Pixels) -> str:

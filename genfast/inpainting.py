@@ -87,6 +87,8 @@ def inpaint(
         sides = model.image.height, model.image.width
         blank = np.zeros((*sides, model.image.channels), np.uint8), np.zeros(sides, bool)
         model.fill(*blank, index=n - 1, seed=seed, **options)  # which refuses what makes no sense
+        if advance:
+            advance(n)
         return [Fill(image.copy(), index) for index in range(n)]
     plan = list(windows(hole, model.image, context))
     weight = masks.feathered(hole, feather)

@@ -84,6 +84,7 @@ def tokens(hole: Mask, grid: tuple[int, int], rule: str = "any", ring: int = 0) 
 
 def _mean(mask: Mask, radius: int) -> npt.NDArray[np.float64]:
     """The share of a mask [H, W] in the square of 2 * radius + 1 around each pixel; its edge goes on beyond it."""
+    radius = min(radius, max(mask.shape))  # beyond, nothing changes
     side = 2 * radius + 1
     sums: npt.NDArray[np.int64] = mask.astype(np.int64)
     for _ in range(2):

@@ -179,6 +179,8 @@ class DiffusionModel(Model):
         alpha_bar = manifest.schedule.alpha_bar
         if label is None:
             labels[:] = len(manifest.classes)  # none: what is known of x_t tells
+        if not hole.any():
+            return picture, np.zeros(0, np.float32)
         filled = ddgan.inpaint(
             self._step(labels),
             picture.transpose(2, 0, 1)[None].astype(np.float32) / 127.5 - 1,  # [1, C, H, W]
@@ -306,6 +308,8 @@ class TokenModel(Model):
         chosen, classes = self._options(options, self.filling), self.bundle.manifest.classes
         shape = self.tokens.height, self.tokens.width
         free = masks.tokens(hole, shape, rule, ring).reshape(1, -1)  # [1, N]
+        if not free.any():
+            return picture, np.zeros(0, np.float32)
         given = self.encode().run(image=picture[None])["tokens"]
         # Of a token that the hole cuts, what is left to see tells much.
         evidence = self.evidence().bind()(image=picture[None], known=~hole[None], wanted=free)["evidence"]

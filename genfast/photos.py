@@ -65,7 +65,7 @@ def _kept(image: Image.Image) -> dict[str, Any]:
     """What a file says beside its pixels, but for what no file can hold."""
     kept = {key: image.info[key] for key in _KEPT if image.info.get(key)}
     if not all(0 < x < _DENSEST for x in kept.get("dpi", ())):  # true of NaN
-        del kept["dpi"]
+        kept.pop("dpi")
     try:
         with warnings.catch_warnings(action="error"):
             exif = Image.Exif()
@@ -73,7 +73,7 @@ def _kept(image: Image.Image) -> dict[str, Any]:
             exif.get_ifd(ExifTags.IFD.Exif)
             exif.tobytes()
     except Exception:  # it raises all sorts
-        del kept["exif"]
+        kept.pop("exif", None)
     return kept
 
 

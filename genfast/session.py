@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class Session:
             raise ModelError(f"onnxruntime cannot load {self.path}: {reason}")
         self.device = "cpu"
         if obstacle:
-            _log.warning("genfast: running on the CPU: %s", obstacle)
+            _warn(obstacle)
 
     def _open(self, threads: int | None, *accelerator: tuple[str, dict[str, int]]) -> str | None:
         """Load the graph on an accelerator, or on the CPU alone. Returns what stands in the way, None on success."""
@@ -207,6 +208,12 @@ def parse(device: str) -> int:
 def has_driver() -> bool:
     """Whether there is an NVIDIA driver, as far as can be seen without loading it."""
     return shutil.which("nvidia-smi") is not None or os.path.exists("/dev/nvidiactl")
+
+
+@cache
+def _warn(obstacle: str) -> None:
+    """Once: a command may have many sessions."""
+    _log.warning("genfast: running on the CPU: %s", obstacle)
 
 
 def _first_line(error: Exception) -> str:

@@ -204,7 +204,7 @@ def _jobs(image: Path, mask: Path, out: Path | None, n: int, parts: Mapping[str,
     from genfast import images
 
     endings = {part: f".{format}" for part, format in parts.items()}
-    if out and _named(out):
+    if out and _named(out) and not image.is_dir():
         endings[""] = out.suffix  # as it is written there
 
     def outputs(base: Path) -> list[list[Path]]:

@@ -162,12 +162,20 @@ def sample(
 
 
 def _check_kept(path: Path, recipe: "Recipe") -> None:
-    """Raises UsageError for an image that is there and that genfast, of whatever version, drew by another recipe."""
+    """Raises UsageError for an image that is there and that genfast drew by another recipe, whatever its version.
+
+    Which loss it was trained by, the bundle tells.
+    """
     from genfast import images
 
     try:
         found = images.read_recipe(path)
     except InputError:
         return
-    if found.model_copy(update={"version": recipe.version}) != recipe:
+    if _essence(found) != _essence(recipe):
         raise UsageError(f"{path} was drawn otherwise (genfast info tells how); give --overwrite or another --out")
+
+
+def _essence(recipe: "Recipe") -> dict[str, Any]:
+    options = {name: value for name, value in recipe.options.items() if name != "loss"}
+    return recipe.model_dump(exclude={"version", "options"}) | {"options": options}

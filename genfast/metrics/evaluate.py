@@ -1,6 +1,7 @@
 """Sets of images measured against each other, by one extractor or by several that see each image once."""
 
 import hashlib
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -77,20 +78,26 @@ def between(
     catalogue that takes the images. Raises InputError where a folder or a file cannot be used, and where the extractor
     named is not that of both files.
     """
-    x, y = (Statistics.load(path) if path.suffix == ".npz" else images.read_folder(path) for path in (a, b))
-    makers = [side.about.extractor for side in (x, y) if isinstance(side, Statistics)]
+    held = x, y = [Statistics.load(path) if path.suffix == ".npz" else None for path in (a, b)]
+    if x and y and not features:
+        return [compare(x, y, 0.0)]
+    makers = [side.about.extractor for side in held if side]
     names = [features] if features else makers[:1] or extractors()
     embedders = [Embedder.find(name, device, threads) for name in names]
-    if not features and not isinstance(x, Statistics) and not isinstance(y, Statistics):
-        embedders = [embedder for embedder in embedders if embedder.takes(x.shape) and embedder.takes(y.shape)]
-    scores = []
-    for embedder in embedders:
-        samples, s = (x, 0.0) if isinstance(x, Statistics) else describe([x], [embedder], _name(a))[0]
-        reference, t = (y, 0.0) if isinstance(y, Statistics) else describe([y], [embedder], _name(b), reference=True)[0]
+    if not features and not makers:
+        shapes = [images.read(images.find(path)[0]).shape for path in (a, b)]
+        embedders = [embedder for embedder in embedders if all(map(embedder.takes, shapes))]
+    samples, references = (
+        [(side, 0.0)] * len(embedders)
+        if side
+        else describe(images.read_folder(path), embedders, _name(path), reference=path is b)
+        for path, side in zip((a, b), held, strict=True)
+    )
+    for embedder, (reference, _) in zip(embedders, references, strict=True):
         if features and len(makers) == 2 and embedder.graph_sha256 != reference.about.graph_sha256:
             raise InputError(f"{b} was not seen by {embedder.name}; leave --features away")
-        scores.append(compare(samples, reference, s + t))
-    return scores
+    pairs = zip(samples, references, strict=True)
+    return [compare(sample, reference, s + t) for (sample, s), (reference, t) in pairs]
 
 
 def judges(
@@ -113,9 +120,8 @@ def save_statistics(
     `features` names the extractor, by default the first of the catalogue. Raises InputError where the folder cannot be
     used.
     """
-    pixels = images.read_folder(folder)
     embedder = Embedder.find(features or extractors()[0], device, threads)
-    statistics, _ = describe([pixels], [embedder], _name(folder), reference=True)[0]
+    statistics, _ = describe(images.read_folder(folder), [embedder], _name(folder), reference=True)[0]
     statistics.save(out)
     return statistics.about
 
@@ -139,7 +145,7 @@ def describe(
     seconds = [0.0] * len(embedders)
     start = time.perf_counter()
     for batch in batches:
-        digest.update(batch.tobytes())
+        digest.update(np.ascontiguousarray(batch).data)
         for i, embedder in enumerate(embedders):
             begun = time.perf_counter()
             seen[i].append(embedder(batch))
@@ -203,4 +209,5 @@ def _extractor(about: About) -> str:
 
 
 def _name(folder: Path) -> str:
-    return folder.resolve().name
+    """As text, which on Linux a name need not be."""
+    return os.fsencode(folder.resolve().name).decode(errors="replace")

@@ -42,10 +42,11 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 
 def test_what_a_kill_left_goes_once_nobody_can_be_writing_it(tmp_path: Path) -> None:
-    gone, kept = ".a.png.0123abcd.part", {".a.png.0123abce.part", ".a.png.part", "a.png.0123abcd.part", "b.part"}
+    gone, new = ".0123456789abcdef.part", ".0123456789abcdee.part"
+    kept = {new, ".a.png.part", ".0123abcd.part", "0123456789abcdef.part", "b.part"}
     for name in {gone} | kept:
         (tmp_path / name).touch()
-        if name != ".a.png.0123abce.part":
+        if name != new:
             os.utime(tmp_path / name, (time.time() - 3700,) * 2)
     sweep(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == kept
@@ -67,3 +68,11 @@ def test_kill_leaves_no_half_file_under_the_name(tmp_path: Path) -> None:
         assert process.stdout is not None and process.stdout.readline() == b"written\n"
         os.kill(process.pid, signal.SIGKILL)
     assert not path.exists() and [part.suffix for part in tmp_path.iterdir()] == [".part"]
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
+    with atomic(tmp_path / ("x" * 255)) as file:
+        file.write(b"whole")
+    with pytest.raises(GenfastError, match="cannot write .*: File name too long"), atomic(tmp_path / ("x" * 256)):
+        pass
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"whole"]

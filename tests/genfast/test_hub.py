@@ -161,3 +161,9 @@ def test_a_link_in_the_cache_is_removed_and_what_it_names_is_not(
     (nothing_shipped / "fashion28-t4").symlink_to(elsewhere)
     assert [each.state for each in hub.prune()] == ["removed"]
     assert elsewhere.is_dir() and not (nothing_shipped / "fashion28-t4").is_symlink()
+
+
+def test_the_cache_may_be_named_from_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GENFAST_CACHE", "~/weights")
+    assert hub.bundles() == tmp_path / "weights" / "bundles"

@@ -202,25 +202,29 @@ def test_a_bomb_of_text_is_not_unpacked(tmp_path: Path) -> None:
         images.read(tmp_path / "a.png")
 
 
-def test_a_folder_is_read_in_order_and_in_depth(tmp_path: Path) -> None:
+def test_a_folder_is_read_in_order_and_in_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for value, name in enumerate(["a.png", "b/c.PNG", "d.png"]):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("L", (3, 2), value).save(tmp_path / name)
     (tmp_path / "notes.txt").touch()
-    read = images.read_folder(tmp_path)
+    (read,) = images.read_folder(tmp_path)
+    monkeypatch.setattr(images, "_BATCH", 13)
+    assert np.array_equal(np.concatenate([*images.read_folder(tmp_path)]), read)
     assert read.shape == (3, 2, 3, 1)
     assert read[:, 0, 0, 0].tolist() == [0, 1, 2]
 
 
-def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
+def test_folders_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="missing is no folder"):
-        images.read_folder(tmp_path / "missing")
+        next(images.read_folder(tmp_path / "missing"))
     with pytest.raises(InputError, match="holds no images"):
-        images.read_folder(tmp_path)
+        list(images.read_folder(tmp_path))
     Image.new("L", (3, 2)).save(tmp_path / "a.png")
     Image.new("RGB", (3, 2)).save(tmp_path / "b.png")
-    with pytest.raises(InputError, match="differ in shape: .*a.png is 3x2 grey, .*b.png is 3x2 RGB"):
-        images.read_folder(tmp_path)
+    for size in 2**26, 1:
+        monkeypatch.setattr(images, "_BATCH", size)
+        with pytest.raises(InputError, match="differ in shape: .*a.png is 3x2 grey, .*b.png is 3x2 RGB"):
+            list(images.read_folder(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -249,4 +253,4 @@ def test_a_folder_is_read_without_what_shows_several_of_its_images(cli, tiny_bun
     cli("sample", "--model", tiny_bundle, "-n", 3, "--history", "--out", tmp_path, check=True)
     (tmp_path / "folder.png").mkdir()
     assert len(images.find(tmp_path)) == 10
-    assert np.array_equal(images.read_folder(tmp_path), genfast.load(str(tiny_bundle)).sample(3))
+    assert np.array_equal(*images.read_folder(tmp_path), genfast.load(str(tiny_bundle)).sample(3))

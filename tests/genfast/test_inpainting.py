@@ -93,7 +93,9 @@ def test_the_class_is_guessed_from_what_is_around(squares: Model, label: str) ->
 
 def test_an_empty_mask_changes_nothing(squares: Model) -> None:
     image = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
-    fills = inpainting.inpaint(squares, image, np.zeros((7, 9), bool), n=2, grow=3)
+    done: list[int] = []
+    fills = inpainting.inpaint(squares, image, np.zeros((7, 9), bool), n=2, grow=3, advance=done.append)
+    assert done == [2]
     assert [fill.score for fill in fills] == [None, None]
     assert all(np.array_equal(fill.image, image) for fill in fills)
     for options in {"label": "nonsense"}, {"temperature": -1}, {"resample": 2}, {"seed": -1}, {"rule": "some"}:

@@ -127,3 +127,12 @@ def test_tokens() -> None:
     assert masks.tokens(hole, (2, 3), "all", ring=1).tolist() == [[False, True, True], [False, True, True]]
     with pytest.raises(UsageError, match="the rule must be any or all, not most"):
         masks.tokens(hole, (2, 3), "most")
+
+
+@pytest.mark.parametrize("spot", [False, True])
+def test_a_radius_beyond_the_image_is_no_more_than_the_image(spot: bool) -> None:
+    mask = np.zeros((5, 7), bool)
+    mask[2, 6] = spot
+    assert (masks.grown(mask, 100_000) == spot).all() and (masks.grown(mask, 7) == spot).all()
+    assert np.array_equal(masks.feathered(mask, 100_000), np.zeros((5, 7)))
+    assert masks.feathered(np.ones((5, 7), bool), 100_000).min() == 1

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from genfast import doctor
+
 ROOT = Path(__file__).parents[3]
 without_gpu = pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="this machine has an NVIDIA GPU")
 
@@ -40,7 +42,12 @@ def broken_wheel(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "name", "fault", "cure"),
     [
-        (lambda f: program(f / "nvidia-smi", "echo 580.65, NVIDIA H200"), "cuda:0", "cannot be used: ", "pip install"),
+        (
+            lambda f: program(f / "nvidia-smi", "echo 0, GPU-3a, 580.65, NVIDIA H200"),
+            "cuda:0",
+            "cannot be used: ",
+            "pip install",
+        ),
         (lambda f: program(f / "nvidia-smi", "exit 9"), "driver", "nvidia-smi does not answer: ", "driver anew"),
         (second_wheel, "onnxruntime", "onnxruntime and onnxruntime-gpu overwrite each other", "pip uninstall -y"),
         (broken_wheel, "onnxruntime", "cannot be imported: libcudart.so.13: no such file", "pip uninstall -y"),
@@ -59,3 +66,14 @@ def test_each_fault_has_its_cure(cli, tmp_path: Path, spoil: Any, name: str, fau
     assert fault in finding["fault"] and cure in finding["cure"]
     assert f"genfast: {finding['fault']}; {finding['cure']}" in done.stderr.splitlines()
     assert done.stderr.count("\n") == sum(finding["fault"] is not None for finding in document["findings"])
+
+
+@pytest.mark.parametrize(
+    ("shown", "names"), [(None, "abc"), ("", ""), ("-1", ""), ("2,0", "ca"), ("GPU-1,9,0", "b"), ("1,", "b"), ("7", "")]
+)
+def test_gpus_are_those_that_cuda_shows(shown: str | None, names: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if shown is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    gpus = [(str(i), f"GPU-{i}f", "580.65", name) for i, name in enumerate("abc")]
+    assert "".join(name for *_, name in doctor._visible(gpus)) == names

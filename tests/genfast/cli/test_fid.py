@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from genfast import images
+from genfast.metrics.statistics import Statistics
 
 Cli = Callable[..., CompletedProcess[str]]
 Folder = Callable[..., Path]
@@ -99,9 +102,17 @@ def test_colour_images_are_for_the_extractor_that_takes_them(cli: Cli, folder: F
     assert [result["features"] for result in json.loads(done.stdout)["results"]] == ["efficientnet-lite0"]
 
 
-def test_two_files_have_the_extractor_that_they_have(cli: Cli, folder: Folder, tmp_path: Path) -> None:
+def test_two_files_have_the_extractor_that_they_have(cli: Cli, folder: Folder, means: Path, tmp_path: Path) -> None:
     pictures = folder("a", 4, (28, 28, 1))
     cli("fid", "--save-stats", tmp_path / "a.npz", pictures, check=True)
     done = cli("fid", tmp_path / "a.npz", tmp_path / "a.npz", "--features", "fashion")
     assert done.returncode == 3 and "a.npz was not seen by fashion" in done.stderr
-    cli("fid", tmp_path / "a.npz", tmp_path / "a.npz", "--device", "cpu,cpu", check=True)
+    cli("fid", "--save-stats", tmp_path / "b.npz", pictures, "--features", means, "--device", "cpu,cpu", check=True)
+    cli("fid", tmp_path / "b.npz", tmp_path / "b.npz", check=True)  # by an extractor that is not of the catalogue
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_a_folder_whose_name_is_no_text(cli: Cli, folder: Folder, tmp_path: Path) -> None:
+    odd = folder("a", 4, (28, 28, 1)).rename(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff"))
+    cli("fid", "--save-stats", tmp_path / "a.npz", odd, check=True)
+    assert Statistics.load(tmp_path / "a.npz").about.dataset == "b\ufffd"

@@ -187,3 +187,7 @@ def test_the_suffix_is_the_one_asked_for(inpaint, files: Path) -> None:
     assert inpaint("img.png", "mask.png", "--out", "R.PNG", cwd=files).stdout == "R.PNG\n"
     assert inpaint("img.png", "mask.png", "--out", "S.WebP", "-n", 2, cwd=files).stdout == "S-1.WebP\nS-2.WebP\n"
     assert {"R.PNG", "S-1.WebP", "S-2.WebP"} <= {path.name for path in files.iterdir()}
+    (files / "folder").mkdir()
+    (files / "img.png").rename(files / "folder" / "img.png")
+    run = ("folder", "mask.png", "--out", "done.png", "--format", "webp")
+    assert inpaint(*run, cwd=files).stdout == "done.png/img.inpainted.webp\n"

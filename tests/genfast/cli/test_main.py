@@ -78,3 +78,9 @@ def test_without_standard_input_there_is_no_image_in_it(cli, tmp_path: Path, tin
     command = shlex.join([*GENFAST, "inpaint", "-", "mask.png", "--model", str(tiny_bundle)])
     done = subprocess.run(f"{command} <&-", shell=True, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 3 and len(done.stderr.splitlines()) == 1
+
+
+def test_paths_beyond_the_encoding_of_stdout(cli, tiny_bundle: Path, tmp_path: Path) -> None:
+    run = ("sample", "--model", tiny_bundle, "-n", 1, "--out", tmp_path / "写真")
+    done = cli(*run, env={"PYTHONIOENCODING": "cp1252"}, check=True)
+    assert done.stdout == f"{tmp_path}/\\u5199\\u771f/tiny-0-0.png\n" and done.stderr == ""

@@ -258,3 +258,6 @@ def test_what_is_kept_is_what_was_asked_for(cli, token_bundle: Path, tmp_path: P
     refused = cli(*run, 3, "--class", "green", "--skip-existing")
     assert refused.returncode == 2 and "squares-0-0.png was drawn otherwise" in refused.stderr
     cli(*run, 3, "--class", "red", "--skip-existing", check=True)
+    shipped = ("sample", "--out", tmp_path, "-n", 2, "--no-grid")
+    cli(*shipped, "--loss", "relativistic", check=True)
+    cli(*shipped, "--skip-existing", check=True)  # the same weights
