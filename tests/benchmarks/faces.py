@@ -77,13 +77,18 @@ def reconstructions(model: genfast.Model, embedder: Embedder, count: int, out: P
 
 
 def distances(model: genfast.Model, embedder: Embedder, count: int, steps: list[int], out: Path | None) -> list[Figure]:
-    """Distances of so many samples from as many held-out faces, by steps, and of as many other real faces."""
+    """Distances of so many samples from as many held-out faces, by steps, and of other faces, as such and as tokens."""
+    encode, decode = (Session(model.bundle.graph(role, "cpu"), "cpu") for role in ("encode", "decode"))
 
     def see(pictures: Iterable[Pixels], dataset: str) -> Statistics:
         return describe((picture[None] for picture in pictures), [embedder], dataset)[0][0]
 
     reference = see(faces("test", count), "avatars-test")
-    rows = {"real faces (the floor)": see(faces("test", count, start=count), "others")}
+    copies = (decode.run(**encode.run(image=face[None]))["image"][0] for face in faces("test", count, start=count))
+    rows = {
+        "real faces (the floor)": see(faces("test", count, start=count), "others"),
+        "real faces as tokens and back": see(copies, "copies"),
+    }
     for n in steps:
         rows[f"{n} steps"] = see((batch[0] for batch in model.batches(range(count), batch=1, steps=n)), "samples")
     scores = {name: compare(statistics, reference, 0) for name, statistics in rows.items()}
@@ -105,7 +110,7 @@ def plot(distances: dict[str, float], steps: list[int], out: Path) -> None:
     """FID over the number of steps, with the floor."""
     from matplotlib.figure import Figure
 
-    (floor, lowest), *rows = distances.items()
+    (floor, lowest), _, *rows = distances.items()
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(steps, [fid for _, fid in rows], marker="o")
