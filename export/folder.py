@@ -8,6 +8,13 @@ from pathlib import Path
 from genfast.errors import UsageError
 
 
+def check(*outs: Path) -> None:
+    """Raises UsageError where one of these exists."""
+    for out in outs:
+        if out.exists():
+            raise UsageError(f"{out} exists; remove it, or name another folder")
+
+
 @contextmanager
 def new(out: Path) -> Iterator[Path]:
     """Give a folder to fill, which becomes `out` when the block ends, and goes away when the block raises.
@@ -15,8 +22,7 @@ def new(out: Path) -> Iterator[Path]:
     Raises:
         UsageError: `out` exists.
     """
-    if out.exists():
-        raise UsageError(f"{out} exists; remove it, or name another folder")
+    check(out)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -39,10 +39,9 @@ def trained(checkpoint: Path, family: str) -> tuple[Recipe, dict[str, Any]]:
 def record(directory: Path, figures: Sequence[Figure]) -> None:
     """Put figures into the manifest of a bundle, in the place of those of the same names."""
     manifest = bundle.read(directory).manifest
-    names = {figure.name for figure in figures}
-    others = [figure for figure in manifest.figures if figure.name not in names]
+    named = {figure.name: figure for figure in (*manifest.figures, *figures)}
     fields = {key: value for key, value in manifest if key not in ("format", "files", "figures")}
-    bundle.write(directory, **fields, figures=[*others, *figures])
+    bundle.write(directory, **fields, figures=[*named.values()])
 
 
 def report(out: Path, manifest: Manifest) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from export.ddgan import reverse_step
-from export.folder import new
+from export.folder import check, new
 from export.graph import constants, parity
 from export.sundae import HIDDEN, Frozen, Predict, Recognise, partly, tokens
 from export.vqgan import relative
@@ -159,8 +159,7 @@ def checkpoints(directory: Path, runs: Path) -> None:
         _write(runs, made, network, spent[0] // made.loop.batch, *spent)
         return
     network, codec, recipe, of_vqgan = networks(loaded)
-    if there := [runs / name for name in (of_vqgan.name, recipe.name) if (runs / name).exists()]:
-        raise UsageError(f"{there[0]} exists; remove it, or name another folder")  # now, rather than after minutes
+    check(runs / of_vqgan.name, runs / recipe.name)  # now, rather than after minutes
     prior = Hourglass(recipe.hourglass)
     prior.load_state_dict(network.state_dict())
     prior.set_codes(codec.codebook)

@@ -1,5 +1,6 @@
 """`python -m genfast` is `genfast`: the command line, and what it takes to get on with other programs."""
 
+import codecs
 import io
 import os
 import signal
@@ -29,7 +30,8 @@ def main() -> NoReturn:
             signal.signal(number, end)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A path need not be text, nor within what Windows gives a pipe.
-        sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")
+        utf_8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if utf_8 else "backslashreplace")
     try:
         from genfast.cli import main
 

@@ -78,7 +78,7 @@ def _work(results: Connection, load: Load, chunks: Chunks, settings: dict[str, A
     except ConnectionError:  # nobody reads any more
         pass
     except (MemoryError, OSError) as error:
-        results.send(GenfastError(f"a process on another device failed: {error or 'out of memory'}"))
+        results.send(GenfastError(f"a process on another device failed: {str(error) or 'out of memory'}"))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
@@ -144,15 +145,18 @@ def read_all(paths: Sequence[Path], side: int | None = None) -> Pixels:
 
     Raises InputError as `read` does, and where shapes differ.
     """
-    first = read(paths[0])
-    side = side or max(first.shape)
-    images = np.empty((len(paths), *shrink(first, side).shape), np.uint8)
-    for row, path in zip(images, paths, strict=True):
+    return np.stack([shrink(image, side or max(image.shape)) for image in _alike(paths)])
+
+
+def _alike(paths: Sequence[Path]) -> Iterator[Pixels]:
+    """Read images one by one. Raises InputError as `read_all` does."""
+    first = None
+    for path in paths:
         image = read(path)
+        first = image if first is None else first
         if image.shape != first.shape:
-            raise _unequal(paths[0], first, path, image)
-        row[:] = shrink(image, side)
-    return images
+            raise InputError(f"images differ in shape: {paths[0]} is {_shape(first)}, {path} is {_shape(image)}")
+        yield image
 
 
 def shrink(image: Pixels, side: int) -> Pixels:
@@ -179,13 +183,9 @@ def read_folder(folder: Path) -> Iterator[Pixels]:
     """
     every = find(folder)
     paths = [path for path in every if not _shows_several(path)] or every
-    first = read(paths[0])
-    size = max(1, _BATCH // first.nbytes)
-    for start in range(0, len(paths), size):
-        batch = read_all(paths[start : start + size])
-        if batch.shape[1:] != first.shape:
-            raise _unequal(paths[0], first, paths[start], batch[0])
-        yield batch
+    images = _alike(paths)
+    for first in images:
+        yield np.stack([first, *islice(images, max(1, _BATCH // first.nbytes) - 1)])
 
 
 def _shows_several(path: Path) -> bool:
@@ -202,10 +202,6 @@ def _shows_several(path: Path) -> bool:
 def is_rounded(image: Image.Image) -> bool:
     """Whether Pillow, without a word, reads the 16 bits of an opened image's colours as 8."""
     return not image.mode.startswith("I;16") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
-
-
-def _unequal(a: Path, first: Pixels, b: Path, second: Pixels) -> InputError:
-    return InputError(f"images differ in shape: {a} is {_shape(first)}, {b} is {_shape(second)}")
 
 
 def _shape(image: Pixels) -> str:

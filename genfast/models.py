@@ -308,7 +308,7 @@ class TokenModel(Model):
         chosen, classes = self._options(options, self.filling), self.bundle.manifest.classes
         shape = self.tokens.height, self.tokens.width
         free = masks.tokens(hole, shape, rule, ring).reshape(1, -1)  # [1, N]
-        if not free.any():
+        if not hole.any():
             return picture, np.zeros(0, np.float32)
         given = self.encode().run(image=picture[None])["tokens"]
         # Of a token that the hole cuts, what is left to see tells much.

@@ -52,7 +52,8 @@ def read(source: Path | BinaryIO) -> Photo:
         upright = ImageOps.exif_transpose(image)
         kept = _kept(upright)
         if deep:
-            kept |= {key: value for key, value in upright.info.items() if key == "transparency"}
+            if "transparency" in upright.info:
+                kept["transparency"] = upright.info["transparency"]
             return Photo(np.asarray(upright)[..., None].astype(np.uint16), kept=kept)
         channels = 1 if upright.mode in ("1", "L", "LA") else 3
         target = ("L" if channels == 1 else "RGB") + ("A" if upright.has_transparency_data else "")

@@ -79,7 +79,9 @@ def between(
     named is not that of both files.
     """
     held = x, y = [Statistics.load(path) if path.suffix == ".npz" else None for path in (a, b)]
-    if x and y and not features:
+    if x and y:
+        if features and Embedder.find(features, device, threads).graph_sha256 != y.about.graph_sha256:
+            raise InputError(f"{b} was not seen by {features}; leave --features away")
         return [compare(x, y, 0.0)]
     makers = [side.about.extractor for side in held if side]
     names = [features] if features else makers[:1] or extractors()
@@ -93,9 +95,6 @@ def between(
         else describe(images.read_folder(path), embedders, _name(path), reference=path is b)
         for path, side in zip((a, b), held, strict=True)
     )
-    for embedder, (reference, _) in zip(embedders, references, strict=True):
-        if features and len(makers) == 2 and embedder.graph_sha256 != reference.about.graph_sha256:
-            raise InputError(f"{b} was not seen by {embedder.name}; leave --features away")
     pairs = zip(samples, references, strict=True)
     return [compare(sample, reference, s + t) for (sample, s), (reference, t) in pairs]
 

@@ -62,7 +62,8 @@ class Embedder:
                 f"{self.name} takes images of {size.width}x{size.height} with {size.channels} channel(s), "
                 f"not {images.shape[2]}x{images.shape[1]} with {images.shape[3]}"
             )
-        colours = 3 if self.bundle.manifest.image is None and images.shape[3] == 1 else 1
+        grey = self.bundle.manifest.image is None and images.shape[3] == 1
         batch = self.bundle.manifest.sampling.batch
-        chunks = (images[start : start + batch].repeat(colours, axis=3) for start in range(0, len(images), batch))
-        return np.concatenate([self._session.run(image=chunk)["features"] for chunk in chunks])
+        chunks = (images[start : start + batch] for start in range(0, len(images), batch))
+        seen = (chunk.repeat(3, axis=3) if grey else chunk for chunk in chunks)
+        return np.concatenate([self._session.run(image=chunk)["features"] for chunk in seen])

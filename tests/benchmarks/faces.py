@@ -27,7 +27,7 @@ from genfast.images import Pixels
 from genfast.metrics.evaluate import compare, describe
 from genfast.metrics.features import Embedder, Features
 from genfast.metrics.statistics import Statistics
-from genfast.session import Session
+from genfast.models import TokenModel
 from training.data import Split, avatars
 
 SIZE = 1024
@@ -51,9 +51,9 @@ def write_sheet(path: Path, pictures: list[Pixels], columns: int) -> None:
     Image.fromarray(images.contact_sheet(np.stack(pictures), columns)).quantize(256).save(path, optimize=True)
 
 
-def reconstructions(model: genfast.Model, embedder: Embedder, count: int, out: Path | None) -> list[Figure]:
+def reconstructions(model: TokenModel, embedder: Embedder, count: int, out: Path | None) -> list[Figure]:
     """Encode and decode held-out faces: PSNR, share of the vocabulary in use, distance in features, a sheet."""
-    encode, decode = (Session(model.bundle.graph(role, "cpu"), "cpu") for role in ("encode", "decode"))
+    encode, decode = model.encode(), model.decode
     psnr, distances, pairs = [], [], []
     used = np.zeros(model.bundle.manifest.tokens.vocabulary, bool)
     for face in faces("validation", count):
@@ -76,9 +76,9 @@ def reconstructions(model: genfast.Model, embedder: Embedder, count: int, out: P
     return [Figure(name=name, value=value, protocol=f"avatars-validation:{count}") for name, value in figures.items()]
 
 
-def distances(model: genfast.Model, embedder: Embedder, count: int, steps: list[int], out: Path | None) -> list[Figure]:
+def distances(model: TokenModel, embedder: Embedder, count: int, steps: list[int], out: Path | None) -> list[Figure]:
     """Distances of so many samples from as many held-out faces, by steps, and of other faces, as such and as tokens."""
-    encode, decode = (Session(model.bundle.graph(role, "cpu"), "cpu") for role in ("encode", "decode"))
+    encode, decode = model.encode(), model.decode
 
     def see(pictures: Iterable[Pixels], dataset: str) -> Statistics:
         return describe((picture[None] for picture in pictures), [embedder], dataset)[0][0]
@@ -162,6 +162,7 @@ def main() -> None:
     parser.add_argument("--card", action="store_true")
     options = parser.parse_args()
     model = genfast.load(options.model, device="cpu", threads=options.threads)
+    assert isinstance(model, TokenModel)
     embedder = Embedder.find("efficientnet-lite0", device="cpu", threads=options.threads)
     figures = reconstructions(model, embedder, options.reconstructions, options.out) if options.reconstructions else []
     if options.samples:
