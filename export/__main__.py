@@ -26,7 +26,7 @@ def ddgan(
     ] = None,
 ) -> None:
     """Export a denoising diffusion GAN: its averaged weights as one graph of a reverse step."""
-    from export.ddgan import ddgan
+    from export.diffusion import ddgan
 
     ddgan(checkpoint, out, samples, notes, half, near)
 
@@ -39,7 +39,7 @@ def ddpm(
     half: Half = False,
 ) -> None:
     """Export a DDPM: its averaged weights as one graph of a reverse step, for any number of steps up to 1000."""
-    from export.ddgan import ddpm
+    from export.diffusion import ddpm
 
     ddpm(checkpoint, out, notes, half)
 

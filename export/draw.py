@@ -19,55 +19,55 @@ BLOCK = 64  # tokens
 LARGEST = 31  # level of a key: of six bits, so that files of them compress, and sums of two products fit 16 bits
 
 # Dimensions: B images, N tokens, P = B * N, C = W + 1 features and the bonus for a token that stays; V, the vocabulary;
-# E, V or 1, of the evidence, which is added to logits; M tokens of a region are to be drawn, and `at` are their places
+# E, V or 1, of `logit_bias`, which is added to logits; M tokens of a region are to be drawn, and `at` are their places
 # among P. Logits are said to be of one shape, so that each takes the memory of those before. Probabilities are another
-# softmax, for all images if one of them is to be judged. What is used and not defined are constants, which `draw` adds.
+# softmax, for all images if one of them returns them. What is used and not defined are constants, which `draw` adds.
 DRAW = """
 <ir_version: 10, opset_import: ["": 20, "genfast": 1, "com.microsoft": 1]>
 draw (float[B, N, C] hidden, int64[B, N] tokens, bool[B, N] update, float[B] temperature, float[B, N] uniform,
-      bool[B] judge, float[B, N, E] evidence)
+      bool[B] return_prob, float[B, N, E] logit_bias)
     => (int64[B, N] drawn, float[B, N] probability)
     <int64[1] first = {0}, int64[1] last = {1}, int64[1] flat = {-1}, int64[2] column = {-1, 1}>
 {
     shape = Shape (tokens)
     one_temperature = Unsqueeze (temperature, last)
     temperatures = Expand (one_temperature, shape)
-    kelvins = Reshape (temperatures, column)
+    temperature_rows = Reshape (temperatures, column)
     numbers = Reshape (uniform, column)
     features = Reshape (hidden, wide)
-    floats = Concat <axis = 1> (features, kelvins, numbers)
-    choices = Shape <start = 2> (evidence)
+    floats = Concat <axis = 1> (features, temperature_rows, numbers)
+    choices = Shape <start = 2> (logit_bias)
     broad = Concat <axis = 0> (flat, choices)
-    said = Reshape (evidence, broad)
+    bias_rows = Reshape (logit_bias, broad)
     now = Reshape (tokens, flat)
     update_grid = Reshape (update, grid)
     like = Shape (now)
     certain = ConstantOfShape <value = float[1] {1.0}> (like)
-    judged = ReduceMax <keepdims = 0> (judge)
+    any_return_prob = ReduceMax <keepdims = 0> (return_prob)
 
-    after, chances = Scan <num_scan_inputs = 4, body = draw_region (
-        int64[P] drawn_before, float[P] chance_before,
+    after, probabilities = Scan <num_scan_inputs = 4, body = draw_region (
+        int64[P] drawn_before, float[P] prob_before,
         int64[1] place, int8[W, V] key, float[1, V] scale, float[V] bias
-    ) => (int64[P] drawn_after, float[P] chance_after) {
+    ) => (int64[P] drawn_after, float[P] prob_after) {
         here = Equal (regions, place)
         asked_grid = And (update_grid, here)
         asked = Reshape (asked_grid, flat)
         some = ReduceMax <keepdims = 0> (asked, first)
-        drawn_after, chance_after = If (some) <
-            then_branch = any () => (int64[P] drawn_new, float[P] chance_new)
-                <float[M, V] scores, float[M, V] informed, float[M, V] logits, float[M, V] tempered>
+        drawn_after, prob_after = If (some) <
+            then_branch = any () => (int64[P] drawn_new, float[P] prob_new)
+                <float[M, V] scores, float[M, V] biased, float[M, V] logits, float[M, V] tempered>
             {
                 found = NonZero (asked)
                 at = Squeeze (found, first)
                 row = Gather (floats, at)
-                h, stay, kelvin, u = Split <axis = 1> (row, parts)
+                h, stay, row_temperature, u = Split <axis = 1> (row, parts)
                 scores = genfast.product (h, key, scale, bias)
-                more = Gather (said, at)
-                informed = Add (scores, more)
+                bias_row = Gather (bias_rows, at)
+                biased = Add (scores, bias_row)
                 token = Gather (now, at)
                 token_column = Unsqueeze (token, last)
-                logits = ScatterElements <axis = 1, reduction = "add"> (informed, token_column, stay)
-                tempered = Div (logits, kelvin)
+                logits = ScatterElements <axis = 1, reduction = "add"> (biased, token_column, stay)
+                tempered = Div (logits, row_temperature)
                 distribution = Softmax <axis = 1> (tempered)
                 blocks = Reshape (distribution, by_block)
                 masses = ReduceSum <keepdims = 0> (blocks, two)
@@ -76,7 +76,7 @@ draw (float[B, N, C] hidden, int64[B, N] tokens, bool[B, N] update, float[B] tem
                 rest, unused = genfast.pick (inside, left)
                 start = Mul (block, size)
                 next = Add (start, rest)
-                p = If (judged) <
+                p = If (any_return_prob) <
                     then_branch = at_temperature_1 () => (float[M, 1] p_next) {
                         plain = Softmax <axis = 1> (logits)
                         p_next = GatherElements <axis = 1> (plain, next)
@@ -90,17 +90,17 @@ draw (float[B, N, C] hidden, int64[B, N] tokens, bool[B, N] update, float[B] tem
                 next_flat = Reshape (next, flat)
                 p_flat = Reshape (p, flat)
                 drawn_new = ScatterElements (drawn_before, at, next_flat)
-                chance_new = ScatterElements (chance_before, at, p_flat)
+                prob_new = ScatterElements (prob_before, at, p_flat)
             },
-            else_branch = none () => (int64[P] drawn_same, float[P] chance_same) {
+            else_branch = none () => (int64[P] drawn_same, float[P] prob_same) {
                 drawn_same = Identity (drawn_before)
-                chance_same = Identity (chance_before)
+                prob_same = Identity (prob_before)
             }
         >
     }> (now, certain, places, keys, scales, biases)
 
     drawn = Reshape (after, shape)
-    probability = Reshape (chances, shape)
+    probability = Reshape (probabilities, shape)
 }
 
 <domain: "genfast", opset_import: ["": 20]>

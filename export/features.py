@@ -16,17 +16,20 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.folder import new
-from export.graph import TOLERANCE, MakeInputs, export, parity, store_half
+from export.graph import TOLERANCE, MakeInputs, export, parity
 from export.provenance import commit, report, trained
-from genfast import bundle
-from genfast.bundle import Figure, Manifest
+from export.weights import store_half
+from genfast.bundles import bundle
+from genfast.bundles.manifest import Figure, Manifest
 from genfast.errors import UsageError
-from genfast.images import Pixels
 from genfast.metrics.evaluate import compare, describe
 from genfast.metrics.features import Embedder
 from genfast.metrics.statistics import Statistics
-from training.data import fashion_mnist, signed
-from training.loop import load_average
+from genfast.types import Pixels
+from training.checkpoint import load_average
+from training.data import fashion_mnist
+from training.data.images import signed
+from training.families.classifier import ClassifierRecipe
 from training.nets.classifier import Classifier
 
 SIDE = 96  # pixels: a fifth of the cost of the 224 that the network was trained at; 28x28 images hold no more
@@ -55,13 +58,14 @@ class Lite0(nn.Module):
         """
         x = image.permute(0, 3, 1, 2).float()  # (B, 3, H, W)
         x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
-        return self.network.extract_features((x - 127) / 128).mean((2, 3))  # as it was trained
+        features: Tensor = self.network.extract_features((x - 127) / 128)  # (B, 1280, h, w), as it was trained
+        return features.mean((2, 3))
 
 
 class Garments(nn.Module):
     """The features of a classifier of 28x28 garments."""
 
-    def __init__(self, classifier: nn.Module) -> None:
+    def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.classifier = classifier
 
@@ -92,7 +96,7 @@ def features(name: str, out: Path, checkpoint: Path | None = None) -> None:
         raise UsageError("name efficientnet-lite0, or fashion with the --checkpoint of its classifier")
     with new(out) as folder:
         if checkpoint and name == "fashion":
-            _, provenance = trained(checkpoint, "classifier")
+            _, provenance = trained(checkpoint, ClassifierRecipe)
             manifest = fashion(load_average(checkpoint, Classifier()).eval(), provenance, folder)
         else:
             manifest = efficientnet_lite0(folder)
@@ -129,7 +133,7 @@ def efficientnet_lite0(folder: Path) -> Manifest:
     )
 
 
-def fashion(classifier: nn.Module, provenance: Mapping[str, Any], folder: Path) -> Manifest:
+def fashion(classifier: Classifier, provenance: Mapping[str, Any], folder: Path) -> Manifest:
     """Fill a folder with `fashion`: the features of a classifier of 28x28 garments, in evaluation mode.
 
     `provenance` is what `trained` says of its checkpoint.
@@ -219,4 +223,5 @@ def blurred(images: Pixels) -> Pixels:
 def noisy(images: Pixels) -> Pixels:
     """Images with Gaussian noise of 0.1 of the range of pixels, clipped and rounded."""
     noise = np.random.default_rng(0).standard_normal(images.shape) * 0.1 * 255
-    return np.rint((images + noise).clip(0, 255)).astype(np.uint8)
+    noisy_images: Pixels = np.rint((images + noise).clip(0, 255)).astype(np.uint8)
+    return noisy_images

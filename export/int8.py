@@ -50,6 +50,8 @@ product (x, weight, scale, bias) => (y)
 }
 """
 
+PRODUCTS = {"int8": INT8, "fp16": HALF, "fp32": FLOAT32}  # by precision
+
 
 def quantise(weight: np.ndarray, largest: int = 127) -> tuple[np.ndarray, np.ndarray]:
     """Round weights [..., K, N] to int8, -largest .. largest.

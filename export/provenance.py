@@ -1,16 +1,18 @@
 """What a bundle says of where it comes from, and of itself."""
 
-import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from genfast import bundle
-from genfast.bundle import Figure, Manifest
+from genfast.bundles import bundle
+from genfast.bundles.manifest import Figure, Manifest
 from genfast.errors import UsageError
-from training import recipe as recipes
+from training import checkpoint as checkpoints
+from training import registry
 from training.recipe import Recipe
+
+_Recipe = TypeVar("_Recipe", bound=Recipe)
 
 
 def commit() -> str:
@@ -20,18 +22,19 @@ def commit() -> str:
     return git.stdout.strip()
 
 
-def trained(checkpoint: Path, family: str) -> tuple[Recipe, dict[str, Any]]:
+def trained(checkpoint: Path, kind: type[_Recipe]) -> tuple[_Recipe, dict[str, object]]:
     """The recipe of a checkpoint, and what the manifest's provenance says of the training.
 
     Raises:
-        UsageError: `checkpoint` is none, or one of another family.
+        UsageError: `checkpoint` is none, or one whose recipe is of another kind.
     """
     if not all((checkpoint / name).is_file() for name in ("recipe.json", "model.safetensors")):
         raise UsageError(f"{checkpoint} is no checkpoint: it lacks recipe.json or model.safetensors")
-    saved = json.loads((checkpoint / "recipe.json").read_text())
-    recipe = recipes.validate(saved["recipe"])
-    if recipe.family != family:
-        raise UsageError(f"{checkpoint} is of family {recipe.family}, not {family}")
+    saved = checkpoints.saved(checkpoint)
+    recipe = registry.validate(saved["recipe"])
+    if not isinstance(recipe, kind):
+        (wanted,) = (name for name, family in registry.FAMILIES.items() if family.recipe is kind)
+        raise UsageError(f"{checkpoint} is of family {recipe.family}, not {wanted}")
     spent = {"images_seen": saved["images"], "hours": round(saved["hours"], 2)}
     return recipe, {"recipe": recipe.name, **spent, "commit": commit()}
 

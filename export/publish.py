@@ -1,14 +1,14 @@
-"""A mirror: bundles and their index, as files for any web server or object store (genfast/mirror.py reads it)."""
+"""A mirror: bundles and their index, as files for any web server or object store (see genfast/bundles/mirror.py)."""
 
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from export.folder import new
-from genfast import bundle
+from genfast.bundles import bundle
+from genfast.bundles.mirror import INDEX, Index, Published
 from genfast.errors import UsageError
 from genfast.files import atomic
-from genfast.mirror import INDEX, Index, Published
 
 
 def publish(out: Path, folders: Iterable[Path]) -> Index:

@@ -21,18 +21,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import genfast
-from export.ddgan import ddgan, ddpm
+from export.diffusion import ddgan, ddpm
 from export.provenance import record
-from genfast import images
-from genfast.bundle import Bundle, Figure
+from genfast.bundles.bundle import Bundle
+from genfast.bundles.manifest import Figure
 from genfast.errors import UsageError
 from genfast.files import atomic
-from genfast.images import Pixels
+from genfast.images import io, sheets
 from genfast.metrics.evaluate import evaluate, judges
 from genfast.metrics.features import Embedder
+from genfast.types import Pixels
+from training.checkpoint import newest_checkpoint
 from training.data import fashion_mnist
-from training.loop import newest_checkpoint
-from training.study import FEATURES, is_done, read
+from training.study.queue import FEATURES, is_done, read
 
 FITTED = 10_000  # training images that the classes are learnt from
 CLASSIFIED = 1000  # images
@@ -51,22 +52,22 @@ def study(
 ) -> None:
     """Export and measure what a study has trained; what has a bundle or a result already keeps it.
 
-    `only` names some of its points; those of its baseline are called START-tT, and draw as many images as the study
+    `only` names some of its points; those of its baseline are called DDPM-tT, and draw as many images as the study
     says, `samples` at most. Nothing is timed then.
 
     Raises:
         UsageError: no such point.
     """
-    plan, start = read(recipe)
+    plan, base = read(recipe)  # the DDPM that its points start from
     points = plan.points(runs)
-    baseline = {f"{start.name}-t{steps}": (steps, min(n, samples)) for steps, n in sorted(plan.baseline.items())}
+    baseline = {f"{base.name}-t{steps}": (steps, min(n, samples)) for steps, n in sorted(plan.baseline.items())}
     if unknown := set(only) - {*points, *baseline}:
         raise UsageError(f"{recipe} has no {min(unknown)}; it has: {', '.join([*points, *baseline])}")
     results.mkdir(parents=True, exist_ok=True)
 
     load = partial(genfast.load, threads=threads)
     models: dict[str, genfast.Model] = {}
-    origin = {"model": plan.model, "warm_start": start.name, "warm_start_images": start.loop.steps * start.loop.batch}
+    origin = {"model": plan.model, "init_from": base.name, "init_from_images": base.loop.steps * base.loop.batch}
     for name, point in points.items():
         if not is_done(runs / name, point):
             print(f"{name}: not trained")
@@ -85,18 +86,18 @@ def study(
             print(f"{name}: diverged")
             continue
         if not (bundles / name).exists():
-            ddgan(checkpoint, bundles / name, 0, f"A point of the study; started from {start.name}.", half=True)
+            ddgan(checkpoint, bundles / name, 0, f"A point of the study; started from {base.name}.", half=True)
         models[name] = load(str(bundles / name))
         if not only or name in only:
             _measure(name, models[name], about, results, samples)
 
-    if is_done(runs / start.name, start):
-        if not (bundles / start.name).exists():
-            ddpm(newest_checkpoint(runs / start.name), bundles / start.name, half=True)
+    if is_done(runs / base.name, base):
+        if not (bundles / base.name).exists():
+            ddpm(newest_checkpoint(runs / base.name), bundles / base.name, half=True)
         for name, (steps, n) in baseline.items():
             about = {**origin, "family": "ddpm", "loss": None, "spacing": "vp", "steps": steps}
-            about["images"] = origin["warm_start_images"]
-            models[name] = load(str(bundles / start.name), steps=steps)
+            about["images"] = origin["init_from_images"]
+            models[name] = load(str(bundles / base.name), steps=steps)
             if not only or name in only:
                 _measure(name, models[name], about, results, n)
     for name, model in models.items():
@@ -119,7 +120,7 @@ def _measure(name: str, model: genfast.Model, about: dict[str, Any], results: Pa
 
     scores = evaluate(keep(model.batches(range(samples))), judges("fashion-mnist-test", FEATURES))
     first = np.concatenate(kept)[:CLASSIFIED]
-    images.write(path.with_suffix(".png"), images.contact_sheet(first[:SHOWN], columns=SHOWN))
+    io.write(path.with_suffix(".png"), sheets.contact_sheet(first[:SHOWN], columns=SHOWN))
     counts = dict(zip(fashion_mnist.CLASSES, histogram(first, classifier()), strict=True))
     scored = {score.features: asdict(score) for score in scores}
     _write(path, {**about, "graph": model.bundle.manifest.files[0].sha256, "scores": scored, "classes": counts})
@@ -147,8 +148,8 @@ def _note(name: str, made: Bundle, results: Path) -> None:
 def classifier() -> Callable[[Pixels], Tensor]:
     """What tells classes: logits (N, classes) of pictures uint8 [N, 28, 28, 1], linear in an extractor's features."""
     embed = Embedder.find(FEATURES)
-    pictures, labels = (array[:FITTED] for array in fashion_mnist.load("train"))
-    features, targets = torch.from_numpy(embed(pictures)), torch.from_numpy(labels)
+    pictures, labels = fashion_mnist.load("train")
+    features, targets = torch.from_numpy(embed(pictures[:FITTED])), torch.from_numpy(labels[:FITTED])
     spread, mean = torch.std_mean(features, dim=0)
     layer = nn.Linear(features.shape[1], len(fashion_mnist.CLASSES))
     optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=100, line_search_fn="strong_wolfe")

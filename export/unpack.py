@@ -15,26 +15,27 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from export.ddgan import reverse_step
+from export.diffusion import reverse_step
 from export.folder import check, new
-from export.graph import constants, parity
-from export.sundae import HIDDEN, Frozen, Predict, Recognise, partly, tokens
-from export.vqgan import relative
-from genfast import bundle
-from genfast.bundle import Bundle
+from export.graph import parity, relative
+from export.prior import HIDDEN, Embed, Frozen, Predict, embed_inputs, predict_inputs
+from export.weights import constants
+from genfast.bundles import bundle
+from genfast.bundles.bundle import Bundle
 from genfast.errors import UsageError
-from training import recipe as recipes
-from training.ddgan import DDGANRecipe
-from training.ddpm import DDPMRecipe
+from training import registry
+from training.families.ddgan import DDGANRecipe
+from training.families.ddpm import DDPMRecipe
+from training.families.sundae import SundaeRecipe
+from training.families.vqgan import VQGANRecipe
 from training.nets.hourglass import Hourglass
+from training.nets.token_head import TokenHead
 from training.nets.unet import UNet
 from training.nets.vqgan import VQGAN
 from training.recipe import Recipe
-from training.sundae import SundaeRecipe
 from training.threads import every_core
-from training.vqgan import VQGANRecipe
 
-RECIPES = Path(recipes.__file__).with_name("recipes")
+RECIPES = Path(registry.__file__).with_name("recipes")
 ROUNDS, ROWS, RATE = 6000, 1024, 3e-3  # of Adam on the keys
 
 
@@ -51,30 +52,32 @@ def networks(loaded: Bundle) -> tuple[Frozen, VQGAN, SundaeRecipe, VQGANRecipe]:
     assert isinstance(recipe, SundaeRecipe) and recipe.vqgan
     of_vqgan = _recipe(recipe.vqgan.name)
     assert isinstance(of_vqgan, VQGANRecipe)
-    roles = "predict", "draw", "decode", "encode", "recognise", "themes"
-    predict, draw, decode, encode, recognise, themes = (_exact(loaded, role) for role in roles)
+    roles = "predict", "draw", "decode", "encode", "embed"
+    predict, draw, decode, encode, embed = (_exact(loaded, role) for role in roles)
 
     codec = VQGAN(of_vqgan.vqgan)
     codec.load_state_dict(_pick(constants(decode) | constants(encode), codec), strict=True)
-    keys = constants(draw)
-    keys["keys"] *= keys["scales"]
+    head = constants(draw)
+    head["keys"] *= head["scales"]
     network = Hourglass(recipe.hourglass)
     state = network.state_dict()
-    calls = {
-        predict: partial(network.predict, *tokens(network, 1).values()),
-        recognise: partial(network.recognise, *partly(network, 1).values()),
+    calls: dict[Path, Callable[[], object]] = {
+        predict: partial(network.predict, *predict_inputs(network, 1).values()),
+        embed: partial(network.embed_image, *embed_inputs(network, 1).values()),
     }
     for path, call in calls.items():
         state |= _pick(held := constants(path), network) | _products(path, held, network, call)
-    (state["place"],) = (x for x in constants(predict).values() if x.shape == network.place.shape)
-    (state["themes"],) = constants(themes).values()
-    table = keys["keys"].transpose(1, 2).contiguous()  # (R * R, V, W)
-    context = table[..., recipe.hourglass.features + recipe.hourglass.theme :]
-    state |= {"codes": codec.codebook, "bias": keys["biases"], "context": context}
+    queries = state["unigram_queries"].shape
+    (state["unigram_queries"],) = (x for x in constants(predict).values() if x.shape == queries)
+    state["image_embeddings"] = torch.from_numpy(loaded.array("image_embeddings"))
+    keys = head["keys"].transpose(1, 2).contiguous()  # (R * R, V, W)
+    unigram_keys = keys[..., recipe.hourglass.features + recipe.hourglass.image_embedding :]
+    of_head = {"codes": codec.codebook, "bias": head["biases"], "unigram_keys": unigram_keys}
+    state |= {f"token_head.{name}": values for name, values in of_head.items()}
     network.load_state_dict(state, strict=True)
-    frozen = Frozen(network, table).eval()
-    parity(Predict(frozen), predict, lambda batch: tokens(frozen, batch), HIDDEN)
-    parity(Recognise(frozen), recognise, lambda batch: partly(frozen, batch), compare=relative)
+    frozen = Frozen(network, keys).eval()
+    parity(Predict(frozen), predict, lambda batch: predict_inputs(frozen, batch), HIDDEN)
+    parity(Embed(frozen), embed, lambda batch: embed_inputs(frozen, batch), compare=relative)
     return frozen, codec.eval(), recipe, of_vqgan
 
 
@@ -82,7 +85,7 @@ def _recipe(name: str) -> Recipe:
     path = RECIPES / f"{name}.toml"
     if not path.exists():
         raise UsageError(f"{name} is no recipe of training/recipes")
-    return recipes.read(path)
+    return registry.read(path)
 
 
 def _exact(loaded: Bundle, role: str) -> Path:
@@ -155,39 +158,39 @@ def checkpoints(directory: Path, runs: Path) -> None:
     loaded = bundle.load(directory)
     spent = loaded.manifest.provenance.images_seen, loaded.manifest.provenance.hours
     if loaded.manifest.family != "vq-sundae":
-        network, made = unet(loaded)
-        _write(runs, made, network, spent[0] // made.loop.batch, *spent)
+        generator, made = unet(loaded)
+        _write(runs, made, generator, spent[0] // made.loop.batch, *spent)
         return
     network, codec, recipe, of_vqgan = networks(loaded)
     check(runs / of_vqgan.name, runs / recipe.name)  # now, rather than after minutes
     prior = Hourglass(recipe.hourglass)
     prior.load_state_dict(network.state_dict())
-    prior.set_codes(codec.codebook)
+    prior.token_head.set_codes(codec.codebook)
     with torch.no_grad():
-        for layer in prior.readers:
-            layer.weight *= codec.codebook.square().mean().sqrt()  # what `export.sundae.freeze` took away
-    rest = learn_keys(prior, network.keys)
+        for layer in prior.readers:  # what `export.prior.freeze` took away
+            layer.get_parameter("weight").mul_(codec.codebook.square().mean().sqrt())
+    rest = learn_keys(prior.token_head, network.token_head.keys())
     _write(runs, of_vqgan, codec, 0, 0, 0.0)  # a bundle tells of the prior's training alone
     _write(runs, recipe, prior, 0, *spent)
     print(f"{runs}: {of_vqgan.name}, {recipe.name}; share of the keys' variance that was not learned: {rest:.4f}")
 
 
-def learn_keys(network: Hourglass, table: Tensor) -> float:
-    """Fit the perceptrons to the keys (R * R, V, W), those of frequent tokens first; returns the variance left over."""
-    codes, keys = network.codes.flatten(0, 1), table[..., : -network.context.shape[2] or None].flatten(0, 1)
-    weights = network.bias.detach().flatten().exp().clamp(min=1e-7).sqrt()[:, None]
+def learn_keys(head: TokenHead, keys: Tensor) -> float:
+    """Fit the perceptrons to keys (R * R, V, W), those of frequent tokens first; returns the variance left over."""
+    codes, wanted = head.codes.flatten(0, 1), keys[..., : -head.unigram_keys.shape[2] or None].flatten(0, 1)
+    weights = head.bias.detach().flatten().exp().clamp(min=1e-7).sqrt()[:, None]
     weights /= weights.mean()
     rng = torch.Generator().manual_seed(0)
-    optimizer = torch.optim.Adam([*network.key.parameters(), *network.tint.parameters()], lr=RATE)
+    optimizer = torch.optim.Adam([*head.key.parameters(), *head.image_key.parameters()], lr=RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, ROUNDS, pct_start=0.02, cycle_momentum=False)
     with every_core():
         for _ in range(ROUNDS):
             rows = torch.randint(len(codes), (ROWS,), generator=rng)
-            loss = (weights[rows] * (network.keys_of(codes[rows]) - keys[rows]).square()).mean()
+            loss = (weights[rows] * (head.keys_of(codes[rows]) - wanted[rows]).square()).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
         with torch.no_grad():
-            errors, spread = (network.keys_of(codes) - keys).square(), (keys - keys.mean(0)).square()
+            errors, spread = (head.keys_of(codes) - wanted).square(), (wanted - wanted.mean(0)).square()
             return float((weights * errors).mean() / (weights * spread).mean())

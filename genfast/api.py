@@ -3,12 +3,36 @@
 import logging
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from genfast import bundle, catalog, hub, sundae
-from genfast.cores import cores
+from genfast.bundles import bundle, catalog, hub
+from genfast.bundles.bundle import Bundle
 from genfast.errors import AbsentError, UsageError
-from genfast.models import DiffusionModel, Model, TokenModel
-from genfast.session import Session, parse
+from genfast.inpainting.fill import inpaint
+from genfast.models.base import Model
+from genfast.models.diffusion import DiffusionModel
+from genfast.models.tokens import TokenModel
+from genfast.runtime.cpu import cores
+from genfast.runtime.session import Session, parse
+from genfast.runtime.workers import Workers
+from genfast.samplers.options import MaskGITOptions, Options, RandomOrderOptions, RePaintOptions, SundaeOptions
+from genfast.types import Pixels
+
+if TYPE_CHECKING:
+    from genfast.metrics.evaluate import Score
+
+__all__ = [
+    "MaskGITOptions",
+    "Model",
+    "RandomOrderOptions",
+    "RePaintOptions",
+    "SundaeOptions",
+    "fid",
+    "inpaint",
+    "load",
+    "sample",
+]
 
 _log = logging.getLogger("genfast")
 
@@ -31,6 +55,9 @@ def load(
     fetched where a mirror is set; where nobody has published them, another model may `stand_in`, which is said on the
     log. Raises UsageError where there are no weights for `steps` and `loss` or the model does not draw, ModelError
     where it is unknown, cannot be had or is corrupt, DeviceError where a device cannot be had.
+
+    >>> model = genfast.load("fashion28")
+    >>> images = model.sample(8, seed=1)  # uint8 [8, 28, 28, 1]
     """
     try:
         folder = hub.find(name, steps, loss)
@@ -42,22 +69,28 @@ def load(
         _log.warning("genfast: %s; drawing with %s instead", absence, other)
         name = other
     loaded = bundle.load(folder)
-    manifest = loaded.manifest
-    known = name if name in catalog.entries() else manifest.name
-
+    known = name if name in catalog.entries() else loaded.manifest.name
     first, *others = device.split(",")
     for other in others:
         parse(other)
     if others and threads is None:
         threads = max(1, cores() // (1 + len(others)))
-    place = str(folder.resolve())
-    helpers = tuple(partial(load, place, steps=steps, device=other, threads=threads) for other in others)
+    model = _open(loaded, known, steps, first, threads)
+    if not others:
+        return model
+    again = partial(load, str(folder.resolve()), steps=steps, threads=threads)
+    return Workers.of(model, [partial(again, device=other) for other in others])
 
-    def session(role: str, device: str = first, **how: bool) -> Session:
+
+def _open(loaded: Bundle, name: str, steps: int | None, device: str, threads: int | None) -> Model:
+    """The model of a bundle on one device."""
+    manifest = loaded.manifest
+
+    def session(role: str, device: str = device, **how: bool) -> Session:
         return Session(partial(loaded.graph, role), device, threads, **how)
 
     if manifest.family in ("ddgan", "ddpm"):
-        assert manifest.steps and manifest.image  # as every manifest of these families
+        assert manifest.steps  # as every manifest of these families
         total = manifest.steps
         taken = total if steps is None else steps
         if manifest.family == "ddgan" and taken != total:
@@ -65,22 +98,67 @@ def load(
         if not 1 <= taken <= total:
             raise UsageError(f"{name} takes 1 to {total} steps, not {steps}")
         levels = tuple(t * total // taken for t in range(taken + 1))
-        return DiffusionModel(loaded, known, taken, manifest.image, session("step"), levels, helpers=helpers)
+        return DiffusionModel(loaded, name, taken, None, RePaintOptions(), session("step"), levels)
     if manifest.family == "vq-sundae":
-        assert manifest.tokens and manifest.image
-        options = manifest.sampling.options or sundae.Options()
-        filling = manifest.sampling.filling or options
+        assert manifest.tokens
+        options = manifest.sampling.options or MaskGITOptions()
+        filling = manifest.sampling.inpainting or options
         if steps is not None:
             options, filling = replace(options, steps=steps), replace(filling, steps=steps)
         predict = session("predict")
         draw, decode = session("draw", predict.device), session("decode", predict.device)
-        encode, evidence, recognise = (
-            cache(partial(session, role, predict.device, once=True)) for role in ("encode", "evidence", "recognise")
+        encode, pixel_likelihood, embed = (
+            cache(partial(session, role, predict.device, once=True)) for role in ("encode", "pixel_likelihood", "embed")
         )
-        themes = cache(lambda: session("themes", "cpu", once=True).run()["themes"])
-        borders = cache(lambda: session("borders", predict.device, once=True).bind()())
-        seams = cache(partial(session, "seams", predict.device))
-        parts = manifest.image, manifest.tokens, options, filling, predict, draw, decode
-        later = themes, encode, evidence, recognise, borders, seams
-        return TokenModel(loaded, known, options.steps, *parts, *later, helpers=helpers)
+        embeddings = cache(partial(loaded.array, "image_embeddings"))
+        parts = manifest.tokens, predict, draw, decode, encode, pixel_likelihood, embed, embeddings
+        return TokenModel(loaded, name, options.steps, options, filling, *parts)
     raise UsageError(f"{name} is of family {manifest.family} and draws nothing")
+
+
+def sample(
+    model: str | Model = "fashion28",
+    n: int = 1,
+    *,
+    seed: int = 0,
+    start: int = 0,
+    steps: int | None = None,
+    label: str | None = None,
+    options: Options | None = None,
+    device: str = "auto",
+) -> Pixels:
+    """Draw images start .. start + n - 1 of a seed: uint8 [n, H, W, C]; a model by name is loaded first.
+
+    Raises what `load` and Model.sample raise.
+
+    >>> genfast.sample("fashion28", 8, seed=1, label="sneaker").shape
+    (8, 28, 28, 1)
+    """
+    loaded = load(model, steps=steps, device=device) if isinstance(model, str) else model
+    return loaded.sample(n, seed=seed, start=start, label=label, options=options)
+
+
+def fid(
+    a: str | Path,
+    b: str | Path | None = None,
+    *,
+    samples: int = 10_000,
+    seed: int = 0,
+    steps: int | None = None,
+    features: str | None = None,
+    device: str = "auto",
+) -> "list[Score]":
+    """Measure the images of folder `a` against those of folder `b`, or `samples` of a model against its test images.
+
+    Each score has FID, KID, precision and recall as one extractor sees them: `features`, by default all that fit.
+    Raises what `load`, evaluate.between and evaluate.evaluate raise.
+
+    >>> [score.fid for score in genfast.fid("fashion28", steps=4)]
+    """
+    from genfast.metrics import evaluate
+
+    if b is not None:
+        return evaluate.between(Path(a), Path(b), features, device=device)
+    model = load(str(a), steps=steps, device=device, stand_in=False)
+    judges = evaluate.judges(f"{model.bundle.manifest.provenance.dataset}-test", features, device=device)
+    return evaluate.evaluate(model.batches(range(samples), seed=seed), judges)

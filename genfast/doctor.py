@@ -12,11 +12,12 @@ from itertools import takewhile
 
 import numpy as np
 
-from genfast import __version__, hub
-from genfast.cores import affinity, cores, processor, quota
+from genfast import __version__
+from genfast.bench.matmul import product
+from genfast.bundles import hub
 from genfast.errors import GenfastError
-from genfast.products import product
-from genfast.session import built, has_driver
+from genfast.runtime.cpu import affinity, cores, processor, quota
+from genfast.runtime.session import built, has_driver
 
 _CUDNN = "9"  # what onnxruntime is built for: it tells of CUDA alone
 

@@ -9,15 +9,16 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import typer
 from lightning_fabric import Fabric
 
 from genfast.errors import GenfastError
-from training import recipe as recipes
-from training.data import Split, load
+from training import registry
+from training.data.datasets import load
+from training.data.images import Split
 from training.loop import run as train
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -30,7 +31,7 @@ Data = Annotated[Path | None, typer.Option(help="Folder of the data set; found o
 Runs = Annotated[Path, typer.Option(help="Checkpoints and logs go into RUNS/NAME.")]
 Devices = Annotated[str, typer.Option(help="Processes on this machine; auto: one a GPU, or one.")]
 Accelerator = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
-Precision = Annotated[str, typer.Option(help="32-true, or bf16-mixed where bfloat16 is fast.")]
+Precision = Annotated[Literal["32-true", "bf16-mixed"], typer.Option(help="bf16-mixed where bfloat16 is fast.")]
 Threads = Annotated[int, typer.Option(help="CPU threads a process.")]
 
 
@@ -46,10 +47,10 @@ def run(
 ) -> None:
     """Train a recipe, or go on from its newest checkpoint."""
     fabric = _launch(devices, accelerator, precision, threads)
-    chosen = recipes.read(recipe)
+    chosen = registry.read(recipe)
     if data is not None:
         chosen = replace(chosen, data=replace(chosen.data, folder=data))
-    train(chosen, *load(chosen.data, "train"), runs / chosen.name, fabric)
+    train(registry.FAMILIES[chosen.family].training, chosen, *load(chosen.data, "train"), runs / chosen.name, fabric)
 
 
 @app.command()
@@ -64,7 +65,7 @@ def study(
     threads: Threads = 1,
 ) -> None:
     """Train the points of a study that are not done, one after the other; several such commands share them out."""
-    from training.study import study
+    from training.study.queue import study
 
     study(recipe, points or (), data, runs, _launch(devices, accelerator, precision, threads))
 
@@ -79,7 +80,7 @@ def tokens(
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
 ) -> None:
     """Encode the data set that a VQ-GAN was trained on as tokens, for a prior to learn."""
-    from training.data.tokens import encode
+    from training.token_set import encode
 
     _keep_freed_memory()
     torch.set_num_threads(threads)
@@ -104,12 +105,12 @@ def figures(
     out: Annotated[Path, typer.Argument(help="Folder of the figures.")] = Path("assets/figures"),
 ) -> None:
     """Draw the study's figures, and write its table, of its committed results."""
-    from training.figures import figures
+    from training.study.figures import figures
 
     figures(results, out)
 
 
-def _launch(devices: str, accelerator: str, precision: str, threads: int) -> Fabric:
+def _launch(devices: str, accelerator: str, precision: Literal["32-true", "bf16-mixed"], threads: int) -> Fabric:
     _keep_freed_memory()
     torch.set_num_threads(threads)
     fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)

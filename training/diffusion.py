@@ -8,13 +8,22 @@ from torch import Tensor, nn
 from training.recipe import config
 
 
-def gather(table: Tensor, t: Tensor) -> Tensor:
+def at(table: Tensor, t: Tensor) -> Tensor:
     """Entries t (B,) of a table over t = 0..T, shaped to multiply images: (B, 1, 1, 1)."""
     return table[t][:, None, None, None]
 
 
 class Schedule(nn.Module):
     """T noise levels by their alpha_bar; tables over t = 0..T of what q(x_t | x_0) and q(x_{t-1} | x_t, x_0) need."""
+
+    alpha_bar: Tensor
+    log_snr: Tensor
+    signal: Tensor
+    noise: Tensor
+    alpha: Tensor
+    c_0: Tensor
+    c_t: Tensor
+    sigma: Tensor
 
     def __init__(self, alpha_bar: Sequence[float]) -> None:
         """Take alpha_bar for t = 0..T, falling from exactly 1.
@@ -46,16 +55,16 @@ class Schedule(nn.Module):
 
     def q_sample(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Draw x_t ~ q(x_t | x_0) (eq. 2)."""
-        return gather(self.signal, t) * x_0 + gather(self.noise, t) * noise
+        return at(self.signal, t) * x_0 + at(self.noise, t) * noise
 
     def q_step(self, x_previous: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Draw x_t ~ q(x_t | x_{t-1}) (eq. 1)."""
-        alpha = gather(self.alpha, t)
+        alpha = at(self.alpha, t)
         return alpha.sqrt() * x_previous + (1 - alpha).sqrt() * noise
 
     def posterior_sample(self, x_0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Draw x_{t-1} ~ q(x_{t-1} | x_t, x_0)."""
-        return gather(self.c_0, t) * x_0 + gather(self.c_t, t) * x_t + gather(self.sigma, t) * noise
+        return at(self.c_0, t) * x_0 + at(self.c_t, t) * x_t + at(self.sigma, t) * noise
 
 
 class ReverseStep(nn.Module):

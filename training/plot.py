@@ -1,13 +1,12 @@
 """Draws how a run's figures changed over training."""
 
 import csv
-import json
 from collections import defaultdict
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from training.loop import newest_checkpoint
+from training.checkpoint import newest_checkpoint, saved
 
 
 def plot(run: Path, out: Path, prefix: str = "fid") -> None:
@@ -16,7 +15,7 @@ def plot(run: Path, out: Path, prefix: str = "fid") -> None:
     Raises:
         FileNotFoundError: the run has no checkpoint.
     """
-    summary = json.loads((newest_checkpoint(run) / "recipe.json").read_text())
+    summary = saved(newest_checkpoint(run))
     batch = summary["images"] / summary["step"]
     curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
     with (run / "figures.csv").open() as file:

@@ -1,16 +1,18 @@
-"""Recipes: TOML files read whole into frozen dataclasses; unknown keys are refused."""
+"""What every recipe has: a TOML file read whole into frozen dataclasses, which refuse unknown keys."""
 
-import tomllib
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast, dataclass_transform
 
-from pydantic import ConfigDict, NonNegativeInt, PositiveInt, TypeAdapter
+from pydantic import ConfigDict, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
+T = TypeVar("T")
 
-def config(cls):
+
+@dataclass_transform(frozen_default=True)
+def config(cls: type[T]) -> type[T]:
     """Make a frozen, validated dataclass that refuses unknown keys."""
-    return dataclass(frozen=True, config=ConfigDict(extra="forbid"))(cls)
+    return cast(type[T], dataclass(frozen=True, config=ConfigDict(extra="forbid"))(cls))
 
 
 @config
@@ -25,7 +27,7 @@ class LoopConfig:
     ema: float = 0.999  # decay of the averaged weights a step
     log_every: PositiveInt = 100
     checkpoint_every: PositiveInt = 1000
-    watch_every: PositiveInt = 2000  # sample grid and quality figures
+    evaluate_every: PositiveInt = 2000  # sample grid and quality figures
 
 
 @config
@@ -41,25 +43,16 @@ class DataConfig:
 class Recipe(Protocol):
     """What the loop needs of a family's recipe."""
 
-    name: str
-    family: str
-    loop: LoopConfig
-    data: DataConfig
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
+    @property
+    def name(self) -> str: ...
 
-def read(path: Path) -> Recipe:
-    """Read a recipe from a TOML file; raises ValueError as `validate`."""
-    return validate(tomllib.loads(path.read_text()))
+    @property
+    def family(self) -> str: ...
 
+    @property
+    def loop(self) -> LoopConfig: ...
 
-def validate(table: dict[str, Any]) -> Recipe:
-    """Turn a recipe's table into the dataclass that its `family` names.
-
-    Raises:
-        ValueError: unknown family or key, or a value of the wrong type.
-    """
-    from training.families import FAMILIES
-
-    if table.get("family") not in FAMILIES:
-        raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not {table.get('family')!r}")
-    return TypeAdapter(FAMILIES[table["family"]].recipe).validate_python(table)
+    @property
+    def data(self) -> DataConfig: ...

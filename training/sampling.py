@@ -1,14 +1,21 @@
-"""Samples while training, through the very loop that users run."""
+"""Samples while training, through the very samplers that users run."""
+
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
-from genfast import ddgan
-from genfast.noise import Purpose, normal
-from training.data import Images, signed
+from genfast.samplers import ddgan
+from genfast.samplers.noise import Purpose, normal
+from genfast.samplers.token_step import TokenBatch, TokenNetwork, choose_image_embeddings
+from genfast.types import Floats, Mask, Pixels, Tokens
+from training.data.images import Images, signed
 from training.diffusion import ReverseStep, Schedule
-from training.loop import gather
+from training.distributed import gather_rows
+from training.nets.hourglass import Hourglass
 from training.nets.unet import UNet
 
 BATCH = 100
@@ -17,28 +24,32 @@ BATCH = 100
 @torch.no_grad()
 def sample(
     network: UNet, schedule: Schedule, n: int, fabric: Fabric, begin: tuple[Images, int] | None = None
-) -> np.ndarray:
+) -> Pixels:
     """Draw images 0..n-1 of seed 0, shared out over the processes: [n, H, W, C] uint8 in every process.
 
     Classes take turns. With `begin` = (images, k) the last k steps alone are run, from x_k of the first n of these, and
     none is told.
     """
     reverse, config = ReverseStep(network, schedule), network.config
+    labels: Tokens | None = None
 
-    def step(x_t, t, z, noise):
-        arrays = (x_t, t, z, noise, labels)
-        inputs = (None if array is None else torch.from_numpy(array).to(fabric.device) for array in arrays)
-        return tuple(output.cpu().numpy() for output in reverse(*inputs))
+    def step(
+        x_t: npt.ArrayLike, t: Tokens, z: Floats | None, noise: Floats
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        inputs = (None if array is None else _tensor(array, fabric) for array in (x_t, t, z, noise, labels))
+        x_previous, x_0 = reverse(*inputs)
+        return x_previous.cpu().numpy(), x_0.cpu().numpy()
 
     parts = []
     share = -(-n // fabric.world_size)
     mine = range(fabric.global_rank * share, (fabric.global_rank + 1) * share)
     for indices in (mine[i : i + BATCH] for i in range(0, share, BATCH)):
         labels = np.array(indices) % config.classes if config.classes else None
-        draw = {"latent": config.latent or None, "seed": 0, "indices": indices}
+        latent = config.latent or None
         if begin is None:
             shape = (config.channels, config.size, config.size)
-            parts.append(ddgan.sample(step, steps=schedule.steps, shape=shape, **draw))
+            steps = schedule.steps
+            parts.append(ddgan.sample(step, steps=steps, latent=latent, shape=shape, seed=0, indices=indices))
         else:
             images, k = begin
             labels = None if labels is None else np.full_like(labels, config.classes)
@@ -46,5 +57,44 @@ def sample(
             x_0 = signed(pixels.permute(0, 3, 1, 2))
             noise = torch.from_numpy(normal(0, indices, k, Purpose.PRIOR, x_0.shape[1:])).to(fabric.device)
             x_k = schedule.q_sample(x_0, torch.full((len(x_0),), k, device=x_0.device), noise)
-            parts.append(ddgan.denoise(step, x_k.cpu().numpy(), steps=k, **draw))
-    return gather(fabric, torch.from_numpy(np.concatenate(parts)))[:n].cpu().numpy()
+            parts.append(ddgan.denoise(step, x_k.cpu().numpy(), steps=k, latent=latent, seed=0, indices=indices))
+    pictures: Pixels = gather_rows(fabric, torch.from_numpy(np.concatenate(parts)))[:n].cpu().numpy()
+    return pictures
+
+
+def token_batch(network: Hourglass, indices: list[int], labels: Tokens) -> TokenBatch:
+    """Images `indices` of seed 0, of labels [B], each with one of the embeddings that are kept of its class."""
+    kept = network.image_embeddings.cpu().numpy()  # [L, M, K]
+    chosen = choose_image_embeddings(kept, labels, seed=0, indices=indices)
+    side = network.config.tokens
+    return TokenBatch(0, indices, (side, side), labels, chosen)
+
+
+def token_network(network: Hourglass, keys: Tensor, fabric: Fabric) -> TokenNetwork:
+    """A prior as samplers want it; `keys` (R * R, V, W) are those of its head."""
+
+    def predict(tokens: Tokens, label: Tokens, image_embedding: Floats, known: Mask) -> Floats:
+        inputs = (_tensor(array, fabric) for array in (tokens, label, image_embedding, known))
+        with torch.no_grad(), fabric.autocast():
+            hidden = network.predict(*inputs)
+        return hidden.float().cpu().numpy()
+
+    def draw(
+        hidden: npt.ArrayLike,
+        tokens: Tokens,
+        update: Mask,
+        temperature: Floats,
+        uniform: Floats,
+        return_prob: Mask,
+        logit_bias: npt.ArrayLike,
+    ) -> tuple[Tokens, Floats]:
+        arrays = hidden, tokens, update, temperature, uniform, return_prob, logit_bias
+        with fabric.autocast():
+            drawn, probability = network.token_head.draw(*(_tensor(array, fabric) for array in arrays), keys=keys)
+        return drawn.cpu().numpy(), probability.cpu().numpy()
+
+    return TokenNetwork(predict, draw, network.config.vocabulary, unlabelled=network.config.classes)
+
+
+def _tensor(array: npt.ArrayLike, fabric: Fabric) -> Tensor:
+    return torch.from_numpy(np.asarray(array)).to(fabric.device)

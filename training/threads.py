@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from genfast.cores import cores
+from genfast.runtime.cpu import cores
 
 
 @contextmanager

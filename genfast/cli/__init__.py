@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
@@ -22,12 +23,23 @@ from genfast.errors import GenfastError, InputError
 _DEBUG = ("GENFAST_DEBUG", "1")  # in the environment: known errors have their traceback
 
 app = typer.Typer(
-    help="Draw images in a handful of steps.",
+    help="Draw and repaint pictures in a handful of steps, on your own machine: start with genfast sample.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for command in sample, inpaint, fid, models, info, pull, cache, doctor, bench:
-    app.command()(command)
+_EXAMPLES: dict[Callable[..., None], str] = {  # in the order of --help
+    sample: "genfast sample --model avatars1024 -n 4 --seed 7 --out faces",
+    inpaint: "genfast inpaint face.png mask.png -n 4",
+    fid: "genfast fid --steps 4 --samples 1000",
+    models: "genfast models --all",
+    info: "genfast info avatars1024",
+    pull: "genfast pull ffhq1024",
+    cache: "genfast cache --verify",
+    doctor: "genfast doctor",
+    bench: "genfast bench avatars1024 --steps 4,8,16",
+}
+for command, example in _EXAMPLES.items():
+    app.command(epilog=f"Example: {example}")(command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,11 +9,11 @@ import typer
 from genfast import __version__
 from genfast.cli.options import Device, Threads, numbers
 from genfast.cli.output import print_json
-from genfast.cli.progress import progress
 from genfast.errors import UsageError
+from genfast.progress import progress
 
 if TYPE_CHECKING:
-    from genfast.bench import Speed
+    from genfast.bench.speed import Speed
 
 
 def bench(
@@ -28,9 +28,10 @@ def bench(
 
     Each figure is a median. The share is of the rate at which this machine multiplies large matrices.
     """
-    from genfast import api, cores
-    from genfast import bench as measured
-    from genfast.session import built
+    from genfast import api
+    from genfast.bench import speed as measured
+    from genfast.runtime import cpu
+    from genfast.runtime.session import built
 
     if "," in device:
         raise UsageError(f"one device is measured at a time, not {device}")
@@ -41,7 +42,7 @@ def bench(
     speeds = []
     with progress("measuring", len(models) * len(sizes) + 1) as advance:
         for each in models:
-            needed = measured.operations(each)
+            needed = measured.flops(each)
             for size in sizes:
                 speeds.append(measured.measure(each, size, needed, threads))
                 advance(1)
@@ -51,8 +52,8 @@ def bench(
         "model": first.name,
         "bundle": first.bundle.sha256,
         "device": measured.device(first),
-        "processor": cores.processor(),
-        "threads": threads or cores.cores(),
+        "processor": cpu.processor(),
+        "threads": threads or cpu.cores(),
         "genfast": __version__,
         "onnxruntime": built()[0],
     }

@@ -1,11 +1,11 @@
 """`genfast cache`: the weights that were fetched."""
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from genfast.cli.output import print_json, print_table
+from genfast.cli.output import Json, print_json, print_table
 from genfast.errors import ModelError
 
 
@@ -17,10 +17,10 @@ def cache(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
     """List the bundles of the cache, whose folder is GENFAST_CACHE or the user's own."""
-    from genfast import hub
+    from genfast.bundles import hub
 
     found = [*(hub.prune() if prune else ()), *hub.cached(verify)]
-    rows: list[dict[str, Any]] = [
+    rows: list[Json] = [
         {"name": each.name, "state": each.state, "megabytes": round(each.size / 1e6, 1), "fault": each.fault}
         for each in found
     ]

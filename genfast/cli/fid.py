@@ -5,23 +5,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from genfast.cli.options import Device, Threads, numbers
-from genfast.cli.output import print_json
-from genfast.cli.progress import progress
+from genfast.cli.output import Json, print_json
 from genfast.errors import UsageError
+from genfast.progress import progress
 
 if TYPE_CHECKING:
-    from genfast.images import Pixels
-    from genfast.models import Model
+    from genfast.models.base import Model
+    from genfast.types import Pixels
 
 _DRAWING = ("model", "steps", "loss", "samples", "seed", "seeds", "batch", "plot")  # options that folders do not take
 _VARYING = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall"}  # from seed to seed
 
-Result = dict[str, Any]  # what was drawn, and its score
+Result = Json  # what was drawn, and its score
 
 
 def fid(
@@ -63,7 +63,7 @@ def fid(
     if a and given:
         raise UsageError(f"--{given[0]} is about images to draw, but {a} is given; leave one of them away")
     extractor = None if features == "all" else features
-    seeing: dict[str, Any] = {"device": device.split(",")[0], "threads": threads}
+    seeing: Json = {"device": device.split(",")[0], "threads": threads}
 
     if save_stats:
         if a is None or b is not None:
@@ -119,7 +119,8 @@ def _models(
     name: str, steps: Sequence[int | None], loss: str | None, device: str, threads: int | None
 ) -> list[tuple["Model", str | None]]:
     """Each model with the loss that it was trained by: all at once, so that what is missing is missed at the start."""
-    from genfast import api, catalog
+    from genfast import api
+    from genfast.bundles import catalog
 
     entry = catalog.entries().get(name)
     return [

@@ -1,18 +1,49 @@
 """Options that several commands take."""
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from genfast.errors import UsageError
+from genfast.samplers.options import SAMPLERS, Options, TokenOptions, flag
 
+if TYPE_CHECKING:
+    from genfast.models.base import Model
+
+OUTPUT, DEVICES, WEIGHTS = "Output", "Devices", "Weights"  # panels of --help
+SAMPLING = "Samplers, for whoever wants to turn knobs"
+
+ModelName = Annotated[str, typer.Option(help="A model by name (see genfast models), or a folder.")]
 Device = Annotated[
     str,
     typer.Option(
-        envvar="GENFAST_DEVICE", help="auto, cpu, cuda or cuda:N; to draw on several at once, as in cuda:0,cuda:1."
+        envvar="GENFAST_DEVICE",
+        help="auto, cpu, cuda or cuda:N; to draw on several at once, as in cuda:0,cuda:1.",
+        rich_help_panel=DEVICES,
     ),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads on the CPU; by default one a core.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads on the CPU; by default one a core.", rich_help_panel=DEVICES)
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document instead of paths.", rich_help_panel=OUTPUT)
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel=OUTPUT)]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Keep files that exist, and draw the others.", rich_help_panel=OUTPUT)
+]
+History = Annotated[
+    bool,
+    typer.Option(
+        "--history", help="Write how each image comes about, as an animated PNG and as a strip.", rich_help_panel=OUTPUT
+    ),
+]
+
+Given = dict[str, int | float | str]
+"""What was given of the options of samplers, by the names of their fields, and "sampler"."""
 
 
 def numbers(option: str, text: str | None) -> list[int]:
@@ -21,3 +52,63 @@ def numbers(option: str, text: str | None) -> list[int]:
         return [] if text is None else list(dict.fromkeys(int(number) for number in text.split(",")))
     except ValueError as error:
         raise UsageError(f"{option} takes a number, or several as in 1,2,4,8; not {text!r}") from error
+
+
+def sampler_options(*more: type[Options]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each field of the samplers of tokens, and of `more` samplers.
+
+    The command takes what was given as its argument `given`. --steps is the command's own, since it picks weights too.
+    """
+    kinds = [*SAMPLERS.values(), *more]
+    takers: dict[str, list[str]] = {}
+    settings = {}
+    for kind in kinds:
+        for each in kind.settings():
+            takers.setdefault(each.name, []).append(kind.sampler)
+            settings[each.name] = each
+    del settings["steps"]
+
+    def parameter(name: str, kind: object, help: str) -> inspect.Parameter:
+        option = Annotated[kind | None, typer.Option(f"--{flag(name)}", help=help, rich_help_panel=SAMPLING)]  # type: ignore[valid-type]
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+
+    added = [parameter("sampler", Literal[tuple(SAMPLERS)], "Of tokens; by default what the model's card says.")]
+    for name, each in settings.items():
+        whose = "" if len(takers[name]) == len(SAMPLERS) else f" ({', '.join(takers[name])})"
+        added.append(parameter(name, each.type, each.metadata["help"] + whose))
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command).parameters
+        kept = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own.values() if each.name != "given"]
+
+        @wraps(command)
+        def run(**values: object) -> None:
+            given = {each.name: values.pop(each.name) for each in added}
+            command(**values, given={name: value for name, value in given.items() if value is not None})
+
+        run.__signature__ = inspect.Signature([*kept, *added])  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in (*kept, *added)}
+        return run
+
+    return decorate
+
+
+def chosen(model: "Model", default: Options | None, given: Given) -> Options | None:
+    """The options that a command gives a model, beginning with its `default`; None where none are given.
+
+    Raises UsageError for what the sampler, or the model, does not take.
+    """
+    if not given:
+        return None
+    sampler = str(given.get("sampler") or (default and default.sampler))
+    if default is None or not (sampler == default.sampler or isinstance(default, TokenOptions)):
+        family = model.bundle.manifest.family
+        raise UsageError(f"{model.name} is of family {family}, which takes no {', '.join(map(flag, sorted(given)))}")
+    if sampler != default.sampler:
+        default = default.switched(SAMPLERS[sampler])
+    return default.adjusted({name: value for name, value in given.items() if not isinstance(value, str)})
+
+
+def said(given: Given) -> Given:
+    """What was given, by the names of the command line."""
+    return {flag(name): value for name, value in given.items()}

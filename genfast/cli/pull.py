@@ -16,7 +16,7 @@ def pull(
     Weights that are whole on this machine stay; corrupt ones of the cache are fetched again. The address of the mirror
     (http, https or file) is GENFAST_MIRROR.
     """
-    from genfast import catalog, hub
+    from genfast.bundles import catalog, hub
 
     variants = [(name, variant.bundle) for name in names for variant in catalog.entry(name).variants]
     pulled = [{"name": name, "folder": str(hub.pull(bundle))} for name, bundle in variants]

@@ -1,106 +1,105 @@
 """`genfast sample`: draw images into a folder."""
 
 import math
-from itertools import chain
+from collections.abc import Iterator
+from itertools import chain, tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from genfast import __version__
-from genfast.cli.options import Device, Threads
-from genfast.cli.output import prepare, print_json
-from genfast.cli.progress import progress
+from genfast.cli.options import (
+    DEVICES,
+    OUTPUT,
+    WEIGHTS,
+    AsJson,
+    Device,
+    Given,
+    History,
+    ModelName,
+    Overwrite,
+    SkipExisting,
+    Threads,
+    chosen,
+    said,
+    sampler_options,
+)
+from genfast.cli.output import Spooled, print_json
 from genfast.errors import InputError, UsageError
+from genfast.progress import progress
 
 if TYPE_CHECKING:
-    from genfast.images import Recipe
+    from genfast.types import Pixels
 
-_SHEET_LIMIT = 400  # images
 _SHEET_SIDE = 2048  # pixels: where images are large, a contact sheet shrinks them to about this in all
 
 
-def _tokens(text: str, *names: str) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel="Models of tokens")
-
-
+@sampler_options()
 def sample(
-    model: Annotated[str, typer.Option(help="A model by name (see genfast models), or a folder.")] = "fashion28",
+    model: ModelName = "fashion28",
+    n: Annotated[int, typer.Option("-n", min=1, max=10**15, help="How many images.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Each seed is an endless row of images.")] = 0,
     steps: Annotated[
         int | None,
-        typer.Option(help="How many steps; but for DDPMs and models of tokens, there must be weights for it."),
+        typer.Option(help="How many steps: fewer are faster. A DDGAN needs weights that were trained for it."),
     ] = None,
-    loss: Annotated[str | None, typer.Option(help="Use the weights trained by this loss.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Each seed is an endless row of images.")] = 0,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 8,
-    start: Annotated[int, typer.Option(min=0, help="Index of the first image in the seed's row.")] = 0,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images drawn at once; changes speed, not images.")] = None,
-    device: Device = "auto",
-    threads: Threads = None,
+    label: Annotated[
+        str | None, typer.Option("--class", help="Draw this class alone; by default, classes take turns.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write to; made where it does not exist.")] = Path("."),
     format: Annotated[
-        Literal["png", "webp", "jpeg"], typer.Option(help="Of the files: png and webp lose nothing.")
+        Literal["png", "webp", "jpeg"],
+        typer.Option(help="Of the files: png and webp lose nothing.", rich_help_panel=OUTPUT),
     ] = "png",
-    grid: Annotated[bool, typer.Option(help="For n > 1, write a contact sheet of the first 400 as well.")] = True,
-    history: Annotated[
-        bool, typer.Option("--history", help="Write how each image comes about, as an animated PNG and as a strip.")
-    ] = False,
+    start: Annotated[
+        int, typer.Option(min=0, help="Index of the first image in the seed's row.", rich_help_panel=OUTPUT)
+    ] = 0,
+    grid: Annotated[
+        bool, typer.Option(help="For n > 1, write a contact sheet of the first 400 as well.", rich_help_panel=OUTPUT)
+    ] = True,
+    history: History = False,
+    overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
+    as_json: AsJson = False,
+    loss: Annotated[
+        str | None, typer.Option(help="Use the weights trained by this loss.", rich_help_panel=WEIGHTS)
+    ] = None,
     no_stand_in: Annotated[
-        bool, typer.Option("--no-stand-in", help="Fail where weights are missing, rather than draw with another model.")
+        bool,
+        typer.Option(
+            "--no-stand-in",
+            help="Fail where weights are missing, rather than draw with another model.",
+            rich_help_panel=WEIGHTS,
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of paths.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
-    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Keep files that exist.")] = False,
-    label: Annotated[
-        str | None,
-        typer.Option("--class", help="Draw this class alone; by default, classes take turns."),
+    device: Device = "auto",
+    threads: Threads = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images drawn at once; changes speed, not images.", rich_help_panel=DEVICES),
     ] = None,
-    order: Annotated[
-        Literal["confidence", "chance", "random"] | None,
-        _tokens("A step keeps the surest tokens, or as many by lot, or all, of which it redraws a random share."),
-    ] = None,
-    temperature: Annotated[float | None, _tokens("Of the first step: lower is safer and less diverse.")] = None,
-    temperature_end: Annotated[float | None, _tokens("Of the last step.")] = None,
-    share: Annotated[float | None, _tokens("Of tokens redrawn in the first step, for --order random.")] = None,
-    share_end: Annotated[float | None, _tokens("Of tokens redrawn in the last step, for --order random.")] = None,
-    min_steps: Annotated[int | None, _tokens("Before an image that no longer changes is finished early.")] = None,
-    guidance: Annotated[float | None, _tokens("Above 1, more typical of the class, for twice the time.")] = None,
-    growth: Annotated[float | None, _tokens("Above 1, fewer are kept of the first steps; not in order random.")] = None,
-    settle: Annotated[float | None, _tokens("Share of steps, the last, that mend what is drawn; as above.")] = None,
-    seams: Annotated[float | None, _tokens("Weight of how well neighbours fit each other; as above.")] = None,
-    choice_temperature: Annotated[float | None, _tokens("Chance in what is kept, for --order confidence.")] = None,
+    *,
+    given: Given,
 ) -> None:
-    """Draw images as MODEL-SEED-INDEX.FORMAT and print their paths.
+    """Draw images, write them as MODEL-SEED-INDEX.png and print their paths.
 
     The same model, seed and index give the same image, however many are drawn at once.
     """
-    from genfast import api, images
+    from genfast import api, outputs
+    from genfast.images import folder, io, params, sheets
 
-    if overwrite and skip_existing:
-        raise UsageError("--overwrite and --skip-existing exclude each other; give one")
+    existing = outputs.existing(overwrite, skip_existing)
     sampler = api.load(model, steps=steps, loss=loss, device=device, threads=threads, stand_in=not no_stand_in)
-    choices = {
-        "label": label,
-        "order": order,
-        "temperature": temperature,
-        "temperature_end": temperature_end,
-        "share": share,
-        "share_end": share_end,
-        "min_steps": min_steps,
-        "guidance": guidance,
-        "growth": growth,
-        "settle": settle,
-        "seams": seams,
-        "choice_temperature": choice_temperature,
-    }
-    options: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
+    options = chosen(sampler, sampler.options, given)
+    indices = range(start, start + n)
+    sampler.check(seed, indices, label, options)
+    files = outputs.SampleFiles(out, sampler.name, seed, indices, format, history, grid, existing)
 
-    def recipe(index: int, label: str | None, n: int = 1, history: bool = False) -> images.Recipe:
-        chosen = {name.replace("_", "-"): value for name, value in options.items() if name != "label"}
-        chosen |= ({} if label is None else {"class": label}) | ({"history": True} if history else {})
-        chosen |= {} if loss is None else {"loss": loss}
-        chosen |= {} if format == "png" else {"format": format}
-        return images.Recipe(
+    def about(index: int, label: str | None, n: int = 1, history: bool = False) -> params.GenerationParams:
+        chosen = said(given) | ({} if label is None else {"class": label}) | ({"history": True} if history else {})
+        chosen |= ({} if loss is None else {"loss": loss}) | ({} if format == "png" else {"format": format})
+        return params.GenerationParams(
             model=sampler.name,
             bundle=sampler.bundle.sha256,
             steps=sampler.steps,
@@ -111,71 +110,61 @@ def sample(
             version=__version__,
         )
 
-    parts = {"": format} | ({"-history": "png", "-strip": format} if history else {})
-    files = {
-        i: [out / f"{sampler.name}-{seed}-{i}{part}.{suffix}" for part, suffix in parts.items()]
-        for i in range(start, start + n)
-    }
-    shown = [paths[0] for paths in files.values()][:_SHEET_LIMIT]
-    sheet = out / f"{sampler.name}-{seed}-grid-{start}-{start + len(shown) - 1}.{format}" if grid and n > 1 else None
-    every = [*chain.from_iterable(files.values()), *filter(None, [sheet])]
-    existing = {path for path in every if path.exists()}
-    if existing and not (overwrite or skip_existing):
-        raise UsageError(
-            f"{min(existing)} exists (files in the way: {len(existing)}); "
-            "give --overwrite, --skip-existing, or another --seed or --out"
-        )
+    def check_kept(index: int, path: Path) -> None:
+        try:
+            found = params.read_params(path)
+        except InputError:
+            return
+        if not found.draws_as(about(index, sampler.label(index, label))):
+            raise UsageError(f"{path} was drawn otherwise (genfast info tells how); give --overwrite or another --out")
 
-    kept = set() if overwrite else existing
-    todo = [index for index, paths in files.items() if not kept.issuperset(paths)]
-    drawn = chain.from_iterable(sampler.batches(todo, seed=seed, batch=batch, **options))
-    labels = {index: sampler.label(index, **options) for index in files}
-    for index, (path, *_) in files.items():
-        if path in kept:
-            _check_kept(path, recipe(index, labels[index]))
-    prepare(out)
-    with progress("drawing", len(todo)) as advance:
-        for index in todo:
-            frames = list(sampler.history(index, seed=seed, **options)) if history else [next(drawn)]
-            for path, part in zip(files[index], parts, strict=True):
-                if path in kept:
-                    continue
-                about = recipe(index, labels[index], history=part != "")
-                if part == "-history":
-                    images.write_animation(path, frames, about)
-                else:
-                    images.write(path, images.strip(frames) if part else frames[-1], about)
+    def drawn() -> "Iterator[tuple[int, list[Pixels]]]":
+        """Each image that is missing, or how it comes about."""
+        if history:
+            for index in files.missing():
+                yield index, list(sampler.history(index, seed=seed, label=label, options=options))
+            return
+        todo, ahead = tee(files.missing())
+        wanted = ahead if existing == "skip" else indices  # whose number is known, to be shared out
+        images = chain.from_iterable(sampler.batches(wanted, seed=seed, batch=batch, label=label, options=options))
+        for index, image in zip(todo, images, strict=True):
+            yield index, [image]
+
+    files.prepare(check_kept)
+    images, told = drawn(), start
+    listed = Spooled()
+
+    def tell(until: int) -> None:
+        """Print, or list, the images up to one: those before it that are not told of yet were there."""
+        nonlocal told
+        for index in range(told, until):
+            if as_json:
+                named = dict(zip(["path", "history", "strip"], map(str, files.paths(index)), strict=False))
+                name = sampler.label(index, label)
+                listed.append({**named, "index": index} | ({"class": name} if name else {}))
+            else:
+                print(*files.paths(index), sep="\n", flush=True)
             advance(1)
-    if sheet and sheet not in kept:
+        told = until
+
+    with progress("drawing", n) as advance:
+        for index, frames in images:
+            for path, part in zip(files.paths(index), files.parts, strict=True):
+                if files.keeps(path):
+                    continue
+                comment = about(index, sampler.label(index, label), history=part != "").comment()
+                if part == "-history":
+                    io.write_animation(path, frames, comment)
+                else:
+                    io.write(path, sheets.strip(frames) if part else frames[-1], comment)
+            tell(index + 1)
+        tell(indices.stop)
+    if files.sheet and not files.keeps(files.sheet):
         # Read back, so that files that were there already are shown as they are.
-        tiles = images.read_all(shown, side=_SHEET_SIDE // math.ceil(math.sqrt(len(shown))))
-        images.write(sheet, images.contact_sheet(tiles), recipe(start, label, len(tiles)))
-
+        shown = [files.paths(index)[0] for index in files.shown]
+        tiles = folder.read_all(shown, side=_SHEET_SIDE // math.ceil(math.sqrt(len(shown))))
+        io.write(files.sheet, sheets.contact_sheet(tiles), about(start, label, len(tiles)).comment())
     if as_json:
-        listed: list[dict[str, Any]] = []
-        for index, paths in files.items():
-            named = dict(zip(["path", "history", "strip"], map(str, paths), strict=False))
-            listed.append(named | {"index": index} | ({"class": labels[index]} if labels[index] else {}))
-        print_json({"model": sampler.name, "images": listed, "grid": sheet and str(sheet)})
-    else:
-        print(*every, sep="\n")
-
-
-def _check_kept(path: Path, recipe: "Recipe") -> None:
-    """Raises UsageError for an image that is there and that genfast drew by another recipe, whatever its version.
-
-    Which loss it was trained by, the bundle tells.
-    """
-    from genfast import images
-
-    try:
-        found = images.read_recipe(path)
-    except InputError:
-        return
-    if _essence(found) != _essence(recipe):
-        raise UsageError(f"{path} was drawn otherwise (genfast info tells how); give --overwrite or another --out")
-
-
-def _essence(recipe: "Recipe") -> dict[str, Any]:
-    options = {name: value for name, value in recipe.options.items() if name != "loss"}
-    return recipe.model_dump(exclude={"version", "options"}) | {"options": options}
+        print_json({"model": sampler.name, "images": listed, "grid": files.sheet and str(files.sheet)})
+    elif files.sheet:
+        print(files.sheet)

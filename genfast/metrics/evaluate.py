@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,14 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from genfast import catalog, images
+from genfast.bundles import catalog
 from genfast.errors import InputError
-from genfast.images import Pixels
+from genfast.images import io
+from genfast.images.folder import Folder, read_folder
 from genfast.metrics.features import Embedder, Features
 from genfast.metrics.frechet import frechet_distance
 from genfast.metrics.kid import kernel_distance
 from genfast.metrics.precision_recall import precision_recall
 from genfast.metrics.statistics import About, Statistics, floor
+from genfast.types import Pixels
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,12 @@ def between(
     names = [features] if features else makers[:1] or extractors()
     embedders = [Embedder.find(name, device, threads) for name in names]
     if not features and not makers:
-        shapes = [images.read(images.find(path)[0]).shape for path in (a, b)]
+        shapes = [io.read(path / next(iter(Folder(path)))).shape for path in (a, b)]
         embedders = [embedder for embedder in embedders if all(map(embedder.takes, shapes))]
     samples, references = (
         [(side, 0.0)] * len(embedders)
         if side
-        else describe(images.read_folder(path), embedders, _name(path), reference=path is b)
+        else describe(read_folder(path), embedders, _name(path), reference=path is b)
         for path, side in zip((a, b), held, strict=True)
     )
     pairs = zip(samples, references, strict=True)
@@ -120,7 +123,7 @@ def save_statistics(
     used.
     """
     embedder = Embedder.find(features or extractors()[0], device, threads)
-    statistics, _ = describe(images.read_folder(folder), [embedder], _name(folder), reference=True)[0]
+    statistics, _ = describe(read_folder(folder), [embedder], _name(folder), reference=True)[0]
     statistics.save(out)
     return statistics.about
 
@@ -140,7 +143,7 @@ def describe(
     that an extractor does not take.
     """
     digest = hashlib.sha256()
-    seen: list[list[Features]] = [[] for _ in embedders]
+    seen = [_Spool() for _ in embedders]
     seconds = [0.0] * len(embedders)
     start = time.perf_counter()
     for batch in batches:
@@ -151,11 +154,11 @@ def describe(
             seconds[i] += time.perf_counter() - begun
     drawing = time.perf_counter() - start - sum(seconds)
     described = []
-    for embedder, parts, embedding in zip(embedders, seen, seconds, strict=True):
-        features = np.concatenate(parts)
-        n = len(features)
+    for embedder, spool, embedding in zip(embedders, seen, seconds, strict=True):
+        n = spool.n
         if n < 2:
             raise InputError(f"{dataset} has {n} image; a distance between distributions needs at least 2")
+        features = spool.features()
         about = About(
             dataset=dataset,
             images_sha256=digest.hexdigest(),
@@ -201,6 +204,24 @@ def compare(samples: Statistics, reference: Statistics, seconds: float) -> Score
         protocol=f"{_extractor(a)}/{b.dataset}@{b.images_sha256[:8]}:{b.n}/n={a.n}/kid={len(samples.subset)}",
         warnings=tuple(warnings),
     )
+
+
+class _Spool:
+    """Features [N, D] of any number of images, on disk rather than in memory."""
+
+    def __init__(self) -> None:
+        self.n, self._file = 0, tempfile.TemporaryFile()
+
+    def __del__(self) -> None:
+        self._file.close()
+
+    def append(self, features: Features) -> None:
+        self.n += len(features)
+        self._file.write(np.ascontiguousarray(features, np.float32).data)
+
+    def features(self) -> Features:
+        self._file.flush()
+        return np.memmap(self._file, np.float32, "r").reshape(self.n, -1)
 
 
 def _extractor(about: About) -> str:

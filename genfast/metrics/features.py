@@ -6,12 +6,12 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from genfast import bundle, hub
-from genfast.bundle import Bundle
+from genfast.bundles import bundle, hub
+from genfast.bundles.bundle import Bundle
 from genfast.errors import InputError, UsageError
-from genfast.images import Pixels
 from genfast.metrics.statistics import Statistics
-from genfast.session import Session
+from genfast.runtime.session import Session
+from genfast.types import Pixels
 
 Features = npt.NDArray[np.float32]
 

@@ -21,9 +21,14 @@ class Moments:
     covariance: Float64  # (D, D), unbiased: divided by n - 1
 
     @classmethod
-    def of(cls, features: npt.NDArray[np.floating]) -> Self:
-        """Moments of `features` [N, D], N >= 1, gathered chunk by chunk. The covariance of a single row is zero."""
-        chunks = (features[start : start + CHUNK].astype(np.float64) for start in range(0, len(features), CHUNK))
+    def of(cls, features: npt.NDArray[np.floating], rows: npt.NDArray[np.intp] | None = None) -> Self:
+        """Moments of `features` [N, D], N >= 1, or of those rows of them, gathered chunk by chunk.
+
+        The covariance of a single row is zero.
+        """
+        n = len(features) if rows is None else len(rows)
+        parts = (slice(start, start + CHUNK) for start in range(0, n, CHUNK))
+        chunks = (features[part if rows is None else rows[part]].astype(np.float64) for part in parts)
         return reduce(add, map(cls._of_chunk, chunks))
 
     @classmethod

@@ -1,6 +1,6 @@
 """Draws a sweep over numbers of steps. Needs matplotlib, which genfast[plot] brings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from genfast.files import atomic
 
 
-def plot(results: Sequence[Mapping[str, Any]], out: Path) -> None:
+def plot(results: Sequence[dict[str, Any]], out: Path) -> None:
     """Draw the FID of `results`, as `genfast fid --json` has them, over the number of steps, to the PNG `out`.
 
     Each extractor gets a panel of its own, with floor and yardsticks; bars are the standard deviation over seeds.

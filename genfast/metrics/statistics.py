@@ -94,7 +94,7 @@ def floor(features: npt.NDArray[np.float32]) -> float:
     """FID between two random halves of `features` [N, D], N >= 2: what only the number of images brings about."""
     order = _shuffled(len(features))
     half = len(features) // 2
-    return frechet_distance(Moments.of(features[order[:half]]), Moments.of(features[order[half:]]))
+    return frechet_distance(Moments.of(features, order[:half]), Moments.of(features, order[half:]))
 
 
 def _shuffled(n: int) -> npt.NDArray[np.intp]:

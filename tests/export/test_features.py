@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from export.features import REFERENCE, Lite0, blurred, fashion, fold, noisy
-from genfast import bundle, hub
+from genfast.bundles import bundle, hub
 from genfast.metrics.features import Embedder
 from genfast.metrics.frechet import Moments, frechet_distance
 from training.data import fashion_mnist

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from export.graph import export, parity
 from export.int8 import FLOAT32, HALF, INT8, quantise, round_linear, store_int8
-from genfast import products
-from genfast.session import Session
+from genfast.bench import matmul
+from genfast.runtime.session import Session
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def test_what_is_added_to_a_product_is_a_part_of_it(tmp_path: Path) -> None:
 
 
 def sums_are_cut_off() -> bool:
-    """Whether this CPU, having no VNNI, adds up products in int8 by twos in 16 bits, which large ones overflow."""
+    """Whether this CPU, having no VNNI, adds up matmul in int8 by twos in 16 bits, which large ones overflow."""
     x, w = np.full((8, 64), 255, np.uint8), np.full((64, 8), 127, np.int8)
-    session = Session(Path(products.__file__).with_name("int8.onnx"), "cpu")
+    session = Session(Path(matmul.__file__).with_name("matmul-int8.onnx"), "cpu")
     return bool((session.run(x=x, w=w)["y"] < 255 * 127 * 64).any())
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from export.publish import publish
-from genfast import bundle
+from genfast.bundles import bundle
 from genfast.errors import ModelError, UsageError
 
 ROOT = Path(__file__).parents[2]

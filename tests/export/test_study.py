@@ -15,21 +15,22 @@ from torch.nn import functional as F
 
 import genfast
 from export.study import classifier, histogram, study
-from genfast import bundle, images
+from genfast.bundles import bundle
 from genfast.errors import UsageError
-from training import study as queue
+from genfast.images import io, sheets
 from training.data import fashion_mnist
+from training.study import queue
 
 ROOT = Path(__file__).parents[2]
 UNET = "widths = [8, 16]\ngroups = 4\nheads = 2\nembedding = 16\n"
 START = 'name = "start"\nfamily = "ddpm"\nloop = { steps = 2, batch = 8 }\nschedule.steps = 2\n[unet]\nlatent = 0\n'
 STUDY = """
 model = "tiny"
-start = "start.toml"
+init_from = "start.toml"
 baseline = { 3 = 10, 2 = 1000 }
 rows = [{ losses = ["hellinger", "pearson"], steps = [2] }]
 [recipe]
-watched = 20
+eval_images = 20
 loop = { steps = 2, batch = 8 }
 discriminator = { widths = [8, 16], embedding = 16 }
 [recipe.unet]
@@ -68,7 +69,7 @@ def test_results(folder: Path) -> None:
     for name, family, steps in zip(names, ("ddgan", "ddpm", "ddpm"), (2, 2, 3), strict=True):
         result = json.loads((folder / "results" / f"{name}.json").read_text())
         assert (result["family"], result["steps"], result["images"]) == (family, steps, 16)
-        assert (result["warm_start"], result["warm_start_images"]) == ("start", 16)
+        assert (result["init_from"], result["init_from_images"]) == ("start", 16)
         n = 10 if steps == 3 else 20
         assert set(result["scores"]) == {"fashion"} and result["scores"]["fashion"]["n"] == n
         assert sum(result["classes"].values()) == n and len(result["classes"]) == 10
@@ -79,8 +80,8 @@ def test_results(folder: Path) -> None:
         noted = {figure.name: figure.value for figure in model.bundle.manifest.figures}
         of_steps = f", {steps} steps" if family == "ddpm" else ""
         assert noted[f"FID, fashion{of_steps}"] == result["scores"]["fashion"]["fid"]
-        sheet = images.contact_sheet(model.sample(min(16, n)), columns=16)
-        assert np.array_equal(images.read(folder / "results" / f"{name}.png"), sheet)
+        sheet = sheets.contact_sheet(model.sample(min(16, n)), columns=16)
+        assert np.array_equal(io.read(folder / "results" / f"{name}.png"), sheet)
 
     before = {path: path.stat().st_mtime_ns for path in (folder / "results").glob("*-t*")}
     study(folder / "study.toml", (), folder / "runs", folder / "bundles", folder / "results", 20)

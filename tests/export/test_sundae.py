@@ -14,14 +14,17 @@ import torch
 from PIL import Image
 
 import genfast
-from export.graph import Rounded
-from export.sundae import DIVERGENCE, HIDDEN, fits, freeze, sundae
-from genfast import bundle
+from export.prior import HIDDEN
+from export.sundae import fits, sundae
+from export.weights import Rounded
+from genfast.bundles import bundle
 from genfast.errors import UsageError
-from genfast.session import Session
+from genfast.runtime.session import Session
 from tests.export.tiny import CODES, PRIOR_TABLE, SIDE, VQGAN_TABLE, random_vqgan, save_checkpoint
+from training.checkpoint import saved
 from training.nets.hourglass import Hourglass
 from training.nets.vqgan import VQGAN
+from training.registry import validate
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "training/recipes"
@@ -34,8 +37,7 @@ def test_the_manifest_says_what_it_is_and_that_it_is_right(exported: Path) -> No
     assert (manifest.tokens.height, manifest.tokens.width, manifest.tokens.vocabulary) == (SIDE, SIDE, CODES)
     assert (manifest.image.height, manifest.image.width, manifest.image.channels) == (32 * SIDE, 32 * SIDE, 3)
     assert manifest.classes[-1] == "toon-head" and len(manifest.classes) == 5
-    of_vqgan = {"encode", "decode", "evidence", "borders", "seams"}
-    assert set(manifest.graphs) == of_vqgan | {"predict", "draw", "recognise", "themes"}
+    assert set(manifest.graphs) == {"encode", "decode", "pixel_likelihood", "predict", "draw", "embed"}
     assert max(manifest.parity.max_abs_difference.values()) <= manifest.parity.tolerance == HIDDEN
     figures = {figure.name: figure.value for figure in manifest.figures}
     assert figures["parity, encode"] == 0 and figures["parity, decode"] <= 1 and figures["parity, draw"] <= 1e-4
@@ -49,53 +51,29 @@ def test_the_manifest_says_what_it_is_and_that_it_is_right(exported: Path) -> No
     assert "tiny-vqgan, 35 images" in provenance.notes and provenance.notes.endswith("Odd.")
 
 
+def test_users_draw_as_the_recipe_says(exported: Path, checkpoints: tuple[Path, Path]) -> None:
+    recipe = validate(saved(checkpoints[0])["recipe"])
+    sampling = bundle.load(exported).manifest.sampling
+    assert (sampling.batch, sampling.options, sampling.inpainting) == (1, recipe.sampling, recipe.inpainting)
+
+
 def test_weights_lie_in_one_place_the_codebook_once(exported: Path) -> None:
     places: dict[str, set[tuple[str, ...]]] = {}
     for path in exported.glob("*.onnx"):
         for weight in onnx.load(path, load_external_data=False).graph.initializer:
             if weight.dims[:] in ([4, CODES, 64], [4 * CODES, 64]):
                 places.setdefault(path.stem, set()).add(tuple(entry.value for entry in weight.external_data))
-    assert {"encode", "decode", "evidence", "borders", "predict", "recognise"} <= set(places)
+    assert {"encode", "decode", "pixel_likelihood", "predict", "embed"} <= set(places)
     assert len(set.union(*places.values())) == 1
-    assert {file.suffix for file in exported.iterdir()} == {".onnx", ".bin", ".json"}
-
-
-def test_predictions_are_those_of_the_prior(exported: Path, networks: tuple[Hourglass, VQGAN]) -> None:
-    """Of weights in eight bits: so near that the distributions are the same to a hundredth of a nat."""
-    network, _ = networks
-    z, label, theme = torch.randint(CODES, (3, SIDE**2)), torch.tensor([0, 4, 5]), network.themes[0, :3]
-    known = torch.rand(z.shape) < 0.7
-    loaded = bundle.load(exported)
-    given = {"tokens": z.numpy(), "label": label.numpy(), "theme": theme.numpy(), "known": known.numpy()}
-    with torch.inference_mode():
-        exact = network(z, label, theme, known).log_softmax(2)
-        for device in ("cpu", "cuda"):
-            hidden = Session(loaded.graph("predict", device), "cpu").run(**given)["hidden"]
-            stored = network.logits(torch.from_numpy(hidden), z).log_softmax(2)
-            assert (exact.exp() * (exact - stored)).sum(2).mean() < 0.01
-    assert exact.exp().max(2).values.mean() > 0.2  # else any two would be near
-
-
-def test_what_is_recognised_and_kept_is_what_the_prior_says(exported: Path, networks: tuple[Hourglass, VQGAN]) -> None:
-    network, _ = networks
-    loaded = bundle.load(exported)
-    kept = Session(loaded.graph("themes"), "cpu").run()["themes"]
-    np.testing.assert_allclose(kept, network.themes, rtol=1e-3, atol=1e-6)
-    z, known = torch.randint(CODES, (3, SIDE**2)), torch.rand(3, SIDE**2) < 0.5
-    told = Session(loaded.graph("recognise"), "cpu").run(tokens=z.numpy(), known=known.numpy())
-    with torch.inference_mode():
-        theme, label = network.recognise(z, known)
-    assert theme.std(0).mean() > 0.01
-    np.testing.assert_allclose(told["theme"], theme, atol=0.01)
-    np.testing.assert_allclose(told["label"], label, atol=0.02)
+    assert {file.suffix for file in exported.iterdir()} == {".onnx", ".bin", ".npy", ".json"}
 
 
 def test_users_draw_pictures_of_the_tokens(exported: Path, networks: tuple[Hourglass, VQGAN]) -> None:
-    model = genfast.load(str(exported), device="cpu")
-    drawn = model.sample(3, seed=1, steps=4, batch=3)
+    model = genfast.load(str(exported), steps=4, device="cpu")
+    drawn = model.sample(3, seed=1, batch=3)
     assert drawn.shape == (3, 32 * SIDE, 32 * SIDE, 3) and drawn.std(axis=0).mean() > 5
     for batch in (1, 2):
-        np.testing.assert_array_equal(model.sample(3, seed=1, steps=4, batch=batch), drawn)
+        np.testing.assert_array_equal(model.sample(3, seed=1, batch=batch), drawn)
     z = Session(bundle.load(exported).graph("encode"), "cpu").run(image=drawn)["tokens"]
     with torch.inference_mode():
         image = networks[1].decode(torch.from_numpy(z).unflatten(1, (SIDE, SIDE)))
@@ -104,17 +82,6 @@ def test_users_draw_pictures_of_the_tokens(exported: Path, networks: tuple[Hourg
         again = stored.encode(torch.from_numpy(drawn).permute(0, 3, 1, 2) / 127.5 - 1)
     assert image.shape == (3, 3, 32 * SIDE, 32 * SIDE)
     assert (again.flatten(1).numpy() != z).mean() < 0.03
-
-
-def test_freezing_changes_little(networks: tuple[Hourglass, VQGAN]) -> None:
-    network, codec = networks
-    z, label = torch.randint(CODES, (2, SIDE**2)), torch.tensor([1, 5])
-    with torch.inference_mode():
-        frozen = freeze(network, codec)
-        exact, stored = network(z, label).log_softmax(2), frozen(z, label).log_softmax(2)
-    # Logits of this network spread over dozens of nats: the keys of a trained prior cost 0.005 in six bits.
-    assert (exact.exp() * (exact - stored)).sum(2).mean() < 16 * DIVERGENCE
-    assert torch.equal(frozen.codes, codec.codebook)
 
 
 def test_a_prior_fits_its_own_codes_alone(networks: tuple[Hourglass, VQGAN]) -> None:
@@ -129,10 +96,12 @@ def test_another_vqgan_is_refused(checkpoints: tuple[Path, Path], tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-def test_themes_must_be_kept(networks: tuple[Hourglass, VQGAN], checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
+def test_image_embeddings_must_be_kept(
+    networks: tuple[Hourglass, VQGAN], checkpoints: tuple[Path, Path], tmp_path: Path
+) -> None:
     early = copy.deepcopy(networks[0])
-    early.themes.zero_()
-    with pytest.raises(UsageError, match="keeps no themes to draw with"):
+    early.image_embeddings.zero_()
+    with pytest.raises(UsageError, match="keeps no image embeddings to draw with"):
         sundae(save_checkpoint(tmp_path / "early", PRIOR_TABLE, early), tmp_path / "out", checkpoints[1])
 
 
@@ -176,14 +145,12 @@ def test_the_full_models_of_the_paper_build_train_export_and_draw(
 
     runs, token_set = tmp_path / "runs", tmp_path / "tokens"
     vqgan, prior = runs / "ffhq1024-vqgan/checkpoint-00000001", runs / "ffhq1024-prior/checkpoint-00000001"
-    vqgan_recipe = recipe("ffhq1024-vqgan", started_from="20", adversarial_from="0")
+    vqgan_recipe = recipe("ffhq1024-vqgan", init_images="20", adversarial_from="0")
     step(f"training run {vqgan_recipe} --data {tmp_path / 'images'} --runs {runs}")
     for split in "train", "validation":
         step(f"training tokens {vqgan} {token_set} --data {tmp_path / 'images'} --split {split} --count 2")
-    step(
-        f"training run {recipe('ffhq1024-prior', watched='2', vqgan=f'{str(vqgan)!r}', folder=f'{str(token_set)!r}')} "
-        f"--runs {runs}"
-    )
+    of_tokens = {"vqgan": f"{str(vqgan)!r}", "folder": f"{str(token_set)!r}"}
+    step(f"training run {recipe('ffhq1024-prior', eval_images='2', **of_tokens)} --runs {runs}")
     step(f"export sundae {prior} {tmp_path / 'ffhq1024'} --vqgan {vqgan}")
     step(f"genfast sample --model {tmp_path / 'ffhq1024'} -n 1 --steps 2 --out {tmp_path}")
     with Image.open(tmp_path / "ffhq1024-0-0.png") as image:

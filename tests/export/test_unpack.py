@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from export import unpack
-from export.ddgan import ddgan, ddpm
-from export.graph import constants
-from export.sundae import DIVERGENCE, sundae
-from genfast import bundle
+from export.diffusion import ddgan, ddpm
+from export.precision import DIVERGENCE
+from export.sundae import sundae
+from export.weights import constants
+from genfast.bundles import bundle
 from genfast.errors import UsageError
 from tests.export.tiny import PRIOR_TABLE, SIDE, VQGAN_TABLE
 from training.nets.hourglass import Hourglass
@@ -43,8 +44,8 @@ def test_the_networks_are_those_of_the_bundle(exported: Path, networks: tuple[Ho
     prior, codec, *_ = unpack.networks(bundle.load(exported))
     z, label = torch.randint(prior.config.vocabulary, (3, SIDE**2)), torch.tensor([0, 4, 5])
     with torch.inference_mode():
-        theme = networks[0].themes[0, :3]
-        exact, again = networks[0](z, label, theme).log_softmax(2), prior(z, label, theme).log_softmax(2)
+        given = z, label, networks[0].image_embeddings[0, :3]
+        exact, again = networks[0](*given).log_softmax(2), prior(*given).log_softmax(2)
         assert (exact.exp() * (exact - again)).sum(2).mean() < 16 * DIVERGENCE  # keys were rounded to six bits
         grid = z.unflatten(1, (SIDE, SIDE))
         torch.testing.assert_close(codec.decode(grid), networks[1].decode(grid), atol=0.03, rtol=0)
@@ -72,9 +73,9 @@ def test_checkpoints_can_be_exported_again(exported: Path, tmp_path: Path) -> No
 @pytest.mark.usefixtures("known")
 def test_keys_are_learned(exported: Path) -> None:
     prior, *_ = unpack.networks(bundle.load(exported))
-    fresh = Hourglass(prior.config)
-    fresh.set_codes(prior.codes)
-    assert unpack.learn_keys(fresh, prior.keys) < 0.7 * unpack.learn_keys(fresh, torch.randn_like(prior.keys))
+    fresh, keys = Hourglass(prior.config).token_head, prior.token_head.keys()
+    fresh.set_codes(prior.token_head.codes)
+    assert unpack.learn_keys(fresh, keys) < 0.7 * unpack.learn_keys(fresh, torch.randn_like(keys))
 
 
 @pytest.mark.parametrize("name", ["fashion28-t4", "fashion28-ddpm"])

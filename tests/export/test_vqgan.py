@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from export.vqgan import ALIKE, CELL, DEGREES, SPREAD, TINY, vqgan
-from genfast.session import Session
+from export.vqgan import ALIKE, CELL, SPREAD, TINY, vqgan
+from genfast.runtime.session import Session
 from training.nets.vqgan import VQGAN, VQGANConfig
 
 SIDE = 4
@@ -52,18 +52,18 @@ def test_there_and_back(regions: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("regions", [1, 2])
 @torch.inference_mode()
-def test_evidence_is_the_likelihood_of_what_is_known(regions: int, tmp_path: Path) -> None:
+def test_logit_biases_are_the_likelihood_of_what_is_known(regions: int, tmp_path: Path) -> None:
     """Against patches drawn one by one, in float64."""
     network = small(regions)
     network.codebook.mul_(3)
     vqgan(network, SIDE, tmp_path)
-    session = Session(tmp_path / "evidence.onnx", "cpu")
+    session = Session(tmp_path / "pixel_likelihood.onnx", "cpu")
     rng = np.random.default_rng(0)
     image = rng.integers(256, size=(1, 32 * SIDE, 32 * SIDE, 3), dtype=np.uint8)
     known = np.ones(image.shape[:3], bool)
     known[:, 32:71, 10:90] = False
     got, *fewer = (
-        session.run(image=image, known=known, wanted=np.arange(SIDE**2)[None] >= first)["evidence"]
+        session.run(image=image, known=known, wanted=np.arange(SIDE**2)[None] >= first)["logit_bias"]
         for first in (0, SIDE + 2, SIDE**2 - 1, SIDE**2)  # all of them, ..., the last alone, none
     )
     for some, first in zip(fewer, (SIDE + 2, SIDE**2 - 1, SIDE**2), strict=True):
@@ -80,42 +80,6 @@ def test_evidence_is_the_likelihood_of_what_is_known(regions: int, tmp_path: Pat
         squares, n = (error.mean((3, 5)) ** 2 * whole).sum((1, 2, 3)), 3 * whole.sum()
         wanted = -(1 + n / (2 * ALIKE)) * np.log(1 + squares / (n * SPREAD**2 + 2 * TINY))
         np.testing.assert_allclose(got[0, place], wanted, rtol=1e-3)
-
-
-@pytest.mark.parametrize("regions", [1, 2])
-@torch.inference_mode()
-def test_seams_are_the_likelihood_of_neighbours(regions: int, tmp_path: Path) -> None:
-    """Against the borders of patches drawn one by one, in float64."""
-    network = small(regions)
-    network.codebook.mul_(3)
-    vqgan(network, SIDE, tmp_path)
-    rng = np.random.default_rng(0)
-    tokens, known = rng.integers(40, size=(2, SIDE, SIDE)), rng.random((2, SIDE, SIDE)) < 0.7
-    weight = np.array([0.5, 2], np.float32)
-    said = rng.standard_normal((2, SIDE**2, 1), np.float32)
-    given = dict(tokens=tokens.reshape(2, -1), known=known.reshape(2, -1), weight=weight, said=said)
-    borders = Session(tmp_path / "borders.onnx", "cpu").run()
-    got = Session(tmp_path / "seams.onnx", "cpu").run(**given, **borders)["evidence"]
-
-    def cells(border: np.ndarray) -> np.ndarray:
-        return border.reshape(*border.shape[:-1], -1, CELL).mean(-1)
-
-    top, bottom, left, right = np.s_[..., 0, :], np.s_[..., -1, :], np.s_[..., 0], np.s_[..., -1]
-    for image, row, column in ((0, 0, 0), (0, 1, 2), (1, 3, 1), (1, 2, 3)):
-        wanted = np.full(40, said[image, row * SIDE + column])
-        for own, other, down, across in (
-            (top, bottom, -1, 0),
-            (bottom, top, 1, 0),
-            (left, right, 0, -1),
-            (right, left, 0, 1),
-        ):
-            place = row + down, column + across
-            if min(place) < 0 or max(place) == SIDE or not known[image][place]:
-                continue
-            beside = cells(patches(network, *place)[tokens[image][place]][other])
-            squares = ((cells(patches(network, row, column)[own]) - beside) ** 2).mean((1, 2))
-            wanted -= DEGREES * weight[image] * np.log(1 + squares / SPREAD**2)
-        np.testing.assert_allclose(got[image, row * SIDE + column], wanted, rtol=1e-3, atol=1e-4)
 
 
 @torch.inference_mode()

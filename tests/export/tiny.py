@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from training.nets.vqgan import VQGAN
-from training.recipe import validate
+from training.registry import validate
 
 SIDE, CODES = 8, 512
 
@@ -41,7 +41,7 @@ PRIOR_TABLE = {
         "codes": 64,
         "widths": (128, 128),
         "heads": (2, 2),
-        "marginals": 4,
+        "unigram_rank": 4,
     },
 }
 

@@ -10,47 +10,25 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
-import onnx.parser
+import onnx
 import pytest
 
 from export.publish import publish
-from genfast import bundle, hub, images
+from genfast.bundles import bundle, hub
+from genfast.images import io
 from genfast.metrics.evaluate import describe
 from genfast.metrics.features import Embedder
-
-# The mean of each channel of colour images of any size.
-MEANS = """
-<ir_version: 9, opset_import: ["": 18]>
-embed (uint8[B,H,W,3] image) => (float[B,3] features) <int64[2] space = {1, 2}>
-{
-    x = Cast <to = 1> (image)
-    features = ReduceMean <keepdims = 0> (x, space)
-}
-"""
-
-# The means of the upper and the lower half of grey images of 28x28.
-HALVES = """
-<ir_version: 9, opset_import: ["": 18]>
-embed (uint8[B,28,28,1] image) => (float[B,2] features) <int64[1] inside = {2}, int64[3] shape = {0, 2, 392}>
-{
-    x = Cast <to = 1> (image)
-    rows = Reshape (x, shape)
-    features = ReduceMean <keepdims = 0> (rows, inside)
-}
-"""
+from tests.graphs.bundles import ABOUT, BOTH, parse
 
 
 def write_extractor(folder: Path, graph: str, real: np.ndarray, **fields: object) -> Path:
-    """A bundle of family features that holds statistics of `real` images, with a yardstick, as the set "none-test"."""
+    """A bundle of family features that holds statistics of `real` images, with a yardstick, as the set "none-test".
+
+    `graph` is the name of one of tests/graphs.
+    """
     folder.mkdir(parents=True)
-    onnx.save(onnx.parser.parse_model(graph), folder / "embed.onnx")
-    fields |= dict(
-        family="features",
-        summary="for tests",
-        licence="Apache-2.0",
-        graphs={"embed": [{"path": "embed.onnx", "precision": "fp32", "providers": ["cpu", "cuda"]}]},
-        provenance=dict(recipe="", dataset="none", dataset_licence="CC0-1.0", images_seen=0, hours=0, commit=""),
-    )
+    onnx.save(parse(graph), folder / "embed.onnx")
+    fields |= {"family": "features", "graphs": {"embed": [{"path": "embed.onnx", **BOTH}]}, **ABOUT}
     embedder = Embedder(bundle.write(folder, **fields), "cpu")
     statistics, _ = describe([real], [embedder], "none-test", reference=True)[0]
     about = statistics.about.model_copy(update={"yardsticks": {"blur": 2.5}})
@@ -63,7 +41,7 @@ def write_extractor(folder: Path, graph: str, real: np.ndarray, **fields: object
 def means(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The extractor `means`: features [R, G, B], the means of the channels of images of any size."""
     real = np.random.default_rng(0).integers(0, 256, (200, 6, 8, 3), np.uint8)
-    return write_extractor(tmp_path_factory.mktemp("extractors") / "means", MEANS, real, name="means", feature_dim=3)
+    return write_extractor(tmp_path_factory.mktemp("extractors") / "means", "means", real, name="means", feature_dim=3)
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +49,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The extractor `halves`: features [upper, lower], the means of the halves of grey 28x28 images."""
     return write_extractor(
         tmp_path_factory.mktemp("extractors") / "halves",
-        HALVES,
+        "halves",
         np.random.default_rng(0).integers(0, 256, (200, 28, 28, 1), np.uint8),
         name="halves",
         feature_dim=2,
@@ -87,7 +65,7 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
         rng = np.random.default_rng([n, low, high])
         (tmp_path / name).mkdir()
         for i, image in enumerate(rng.integers(low, high, (n, *shape), np.uint8)):
-            images.write(tmp_path / name / f"{i:03}.png", image)
+            io.write(tmp_path / name / f"{i:03}.png", image)
         return tmp_path / name
 
     return write

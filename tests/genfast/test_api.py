@@ -1,14 +1,21 @@
+"""The public face: what `import genfast` gives."""
+
 import shutil
-from itertools import pairwise
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import genfast
-from genfast import hub
-from genfast.errors import ModelError, UsageError
-from genfast.noise import Purpose, normal
+from genfast import api
+from genfast.bundles import hub
+from genfast.errors import InputError, ModelError, UsageError
+from genfast.metrics.evaluate import between, evaluate, judges
+from genfast.models.tokens import TokenModel
 
 
 def test_the_public_face(tiny_bundle: Path) -> None:
@@ -19,6 +26,18 @@ def test_the_public_face(tiny_bundle: Path) -> None:
     assert images.shape == (5, 6, 8, 3) and images.dtype == np.uint8
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = genfast.nonsense
+
+
+def test_what_there_is_can_be_listed() -> None:
+    """Before anything is used, and without importing it."""
+    program = "import sys, genfast; print(*dir(genfast)); assert 'genfast.api' not in sys.modules"
+    root = Path(genfast.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
+    assert {"load", "sample", "inpaint", "fid", "Model", "__version__", "MaskGITOptions"} <= {*done.stdout.split()}
+    for name in genfast.__all__:
+        assert name in dir(genfast) and getattr(genfast, name) is not None
+    assert {*api.__all__} == {*genfast.__all__} - {"__version__"}
+    assert all(getattr(genfast, name).__doc__ for name in api.__all__)
 
 
 def test_a_model_of_the_catalogue_goes_by_its_name_there(
@@ -52,75 +71,90 @@ def test_a_stand_in_draws_under_its_own_name_until_the_weights_are_here(
     assert len(caplog.messages) == 1
 
 
-def test_an_image_depends_on_seed_and_index_alone(tiny_bundle: Path) -> None:
-    model = genfast.load(str(tiny_bundle))
-    images = model.sample(9, seed=7)
-    assert len(np.unique(images.reshape(9, -1), axis=0)) == 9
-    assert np.array_equal(model.sample(3, seed=7, start=5), images[5:8])
-    assert np.array_equal(np.concatenate(list(model.batches([8, 0, 3], seed=7, batch=2))), images[[8, 0, 3]])
-    assert not np.array_equal(model.sample(9, seed=8), images)
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_convolutions_and_products_do_not_depend_on_the_batch(conv_bundle: Path, threads: int) -> None:
-    expected = genfast.load(str(conv_bundle), threads=1).sample(65, batch=64)
-    model = genfast.load(str(conv_bundle), threads=threads)
-    for batch in 1, 2, 3, 7, 64, 65:
-        assert np.array_equal(model.sample(65, batch=batch), expected), batch
-
-
-def test_batches_come_in_the_size_asked_for(tiny_bundle: Path) -> None:
-    model = genfast.load(str(tiny_bundle))
-    assert [len(images) for images in model.batches(range(7), batch=3)] == [3, 3, 1]
-    assert [len(images) for images in model.batches(range(70))] == [64, 6]
-    assert list(model.batches([])) == []
-
-
-def test_on_a_gpu_every_batch_has_one_size(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = genfast.load(str(tiny_bundle), device="cpu")
-    expected = model.sample(7)
-    sizes = []
-    run = model.session.bind()
-
-    def watched(**inputs: np.ndarray) -> dict[str, np.ndarray]:
-        sizes.append(len(inputs["t"]))
-        return run(**inputs)
-
-    monkeypatch.setattr(model.session, "bind", lambda: watched)
-    monkeypatch.setattr(model.session, "device", "cuda:0")
-    assert np.array_equal(model.sample(7, batch=4), expected)
-    assert set(sizes) == {4}
-
-
 @pytest.mark.parametrize(
-    "arguments", [{"n": 0}, {"n": -1}, {"batch": 0}, {"seed": -1}, {"seed": 2**63}, {"start": -1}, {"start": 2**63}]
+    "options",
+    [
+        genfast.MaskGITOptions(steps=3, choice_temperature=2.0),
+        genfast.RandomOrderOptions(steps=3),
+        genfast.SundaeOptions(steps=3, redraw_ratio=0.9),
+    ],
+    ids=lambda options: options.sampler,
 )
-def test_arguments_out_of_range_are_refused(tiny_bundle: Path, arguments: dict[str, int]) -> None:
-    with pytest.raises(UsageError):
-        genfast.load(str(tiny_bundle)).sample(**{"n": 1, **arguments})
+def test_options_reach_the_loop(
+    token_bundle: Path, options: genfast.MaskGITOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = genfast.load(str(token_bundle), device="cpu")
+    assert isinstance(model, TokenModel)
+    temperatures: list[float] = []
+    bind = model.draw.bind
+
+    def watched() -> Callable[..., object]:
+        run = bind()  # anew for each batch, whose tokens lie in its buffers
+        return lambda **inputs: [temperatures.extend(inputs["temperature"]), run(**inputs)][1]
+
+    monkeypatch.setattr(model.draw, "bind", watched)
+    given = replace(options, temperature=2.0, temperature_end=1.0)
+    images = model.sample(8, seed=1, options=given)
+    assert temperatures == [2.0, 1.5, 1.0] * 8  # one image after the other
+    assert images.shape == (8, 4, 6, 3)
+    assert not np.array_equal(images, model.sample(8, seed=1))
+    monkeypatch.undo()
+    for way in model, str(token_bundle):
+        assert np.array_equal(genfast.sample(way, 8, seed=1, options=given, device="cpu"), images)
 
 
-def test_the_ends_of_the_range_are_drawn(tiny_bundle: Path) -> None:
-    genfast.load(str(tiny_bundle)).sample(1, seed=2**63 - 1, start=2**63 - 1)
+def test_options_of_another_class_are_refused(tiny_bundle: Path, token_bundle: Path) -> None:
+    for path, options in (
+        (tiny_bundle, genfast.MaskGITOptions()),
+        (tiny_bundle, genfast.RePaintOptions()),
+        (token_bundle, genfast.RePaintOptions()),
+    ):
+        with pytest.raises(UsageError, match=f"which takes no options of sampler {options.sampler}$"):
+            genfast.load(str(path), device="cpu").sample(8, seed=1, options=options)
+        with pytest.raises(UsageError, match=f"which takes no options of sampler {options.sampler}$"):
+            genfast.sample(str(path), 8, options=options, device="cpu")
+    with pytest.raises(UsageError, match="which takes no options of sampler sundae$"):
+        picture, hole = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), bool)
+        genfast.inpaint(genfast.load(str(tiny_bundle), device="cpu"), picture, hole, options=genfast.SundaeOptions())
 
 
-def test_a_bundle_has_the_steps_it_was_trained_for(tiny_bundle: Path) -> None:
-    assert genfast.load(str(tiny_bundle), steps=3).steps == 3
-    with pytest.raises(UsageError, match="has no weights for 4 steps; weights exist for: 3"):
-        genfast.load(str(tiny_bundle), steps=4)
+def test_images_are_drawn_in_one_line(tiny_bundle: Path, ddpm_bundle: Path, token_bundle: Path) -> None:
+    model = genfast.load(str(tiny_bundle), device="cpu")
+    drawn = genfast.sample(str(tiny_bundle), 4, seed=3, start=2, device="cpu")
+    assert np.array_equal(drawn, model.sample(4, seed=3, start=2))
+    assert np.array_equal(genfast.sample(model, 4, seed=3, start=2), drawn)
+    assert genfast.sample(model).shape == (1, 6, 8, 3)
+    three = genfast.load(str(ddpm_bundle), steps=3, device="cpu").sample(2)
+    assert np.array_equal(genfast.sample(str(ddpm_bundle), 2, steps=3, device="cpu"), three)
+    green = genfast.load(str(token_bundle), device="cpu").sample(2, label="green")
+    assert np.array_equal(genfast.sample(str(token_bundle), 2, label="green", device="cpu"), green)
+    with pytest.raises(UsageError, match="the number of images must be at least 1, not 0"):
+        genfast.sample(model, 0)
 
 
-def test_a_ddpm_takes_as_many_steps_as_it_is_told(ddpm_bundle: Path) -> None:
-    """Each to the next of its levels, evenly: the graph is given both."""
-    for steps, levels in {1: [8, 0], 3: [8, 5, 2, 0], 4: [8, 6, 4, 2, 0], None: [8, 7, 6, 5, 4, 3, 2, 1, 0]}.items():
-        model = genfast.load(str(ddpm_bundle), steps=steps)
-        assert model.steps == len(levels) - 1
-        x = normal(3, [5], 0, Purpose.PRIOR, (1, 28, 28))
-        for t, (here, there) in zip(range(model.steps, 0, -1), pairwise(levels), strict=True):
-            noise = normal(3, [5], t, Purpose.POSTERIOR, (1, 28, 28))
-            x = x / 2 + noise / 2 + 0.01 * (here - there) if there else np.tanh(x)
-        expected = np.rint((x[:, 0, ..., None] + 1) * 127.5)
-        assert np.abs(model.sample(1, seed=3, start=5) - expected).max() <= 1
-    for steps in 0, -1, 9:
-        with pytest.raises(UsageError, match=f"takes 1 to 8 steps, not {steps}"):
-            genfast.load(str(ddpm_bundle), steps=steps)
+def test_folders_are_measured_in_one_line(folder: Callable[..., Path], means: Path) -> None:
+    a, b = folder("a", 60), folder("b", 80, high=200)
+    (score,) = genfast.fid(a, b, features=str(means), device="cpu")
+    (expected,) = between(a, b, str(means), device="cpu")
+    assert score.fid == expected.fid > 0 and score.n == 60 and score.protocol == expected.protocol
+    assert genfast.fid(str(a), str(b), features=str(means), device="cpu")[0].fid == score.fid
+    with pytest.raises(InputError, match="is no folder"):
+        genfast.fid(a.with_name("gone"), b, features=str(means), device="cpu")
+
+
+def test_a_model_is_measured_in_one_line(tiny_bundle: Path, means: Path, halves: Path) -> None:
+    """Against the test images of its data set, of which the extractor holds the statistics."""
+    (score,) = genfast.fid(str(tiny_bundle), samples=70, seed=5, features=str(means), device="cpu")
+    images = genfast.load(str(tiny_bundle), device="cpu").batches(range(70), seed=5)
+    (expected,) = evaluate(images, judges("none-test", str(means), device="cpu"))
+    assert replace(score, seconds=0) == replace(expected, seconds=0) and score.n == 70
+    assert genfast.fid(tiny_bundle, samples=70, seed=6, features=str(means), device="cpu")[0].fid != score.fid
+    with pytest.raises(InputError, match="halves takes images of 28x28"):
+        genfast.fid(tiny_bundle, samples=70, features=str(halves), device="cpu")
+    with pytest.raises(UsageError, match="has no weights for 4 steps"):
+        genfast.fid(tiny_bundle, samples=70, steps=4, features=str(means), device="cpu")
+
+
+def test_an_extractor_draws_nothing(means: Path) -> None:
+    with pytest.raises(UsageError, match="^means is of family features and draws nothing$"):
+        genfast.load(str(means))

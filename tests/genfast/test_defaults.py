@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import genfast
-from genfast import images
+from genfast.images.folder import read_all
 
 SHIPPED = Path(__file__).parents[2] / "assets" / "bundles" / "fashion28-t4"
 pytestmark = pytest.mark.skipif(not SHIPPED.exists(), reason="the weights of fashion28 are not trained yet")
@@ -20,7 +20,7 @@ def test_sample_without_options_draws_different_garments(cli, tmp_path: Path) ->
     drawn = json.loads(done.stdout)
     assert drawn["model"] == "fashion28"
     assert [image["index"] for image in drawn["images"]] == list(range(8))
-    pixels = images.read_all([folder / image["path"] for image in drawn["images"]])
+    pixels = read_all([folder / image["path"] for image in drawn["images"]])
     assert pixels.shape == (8, 28, 28, 1)
     assert (pixels.reshape(8, -1).std(1) > 20).all()  # none is blank
     distances = np.abs(pixels[:, None].astype(int) - pixels[None]).mean((2, 3, 4))
@@ -39,3 +39,4 @@ def test_a_seed_gives_the_same_bytes_whatever_the_batch(cli, tmp_path: Path) -> 
 def test_python() -> None:
     images = genfast.load("fashion28").sample(8, seed=1)
     assert images.shape == (8, 28, 28, 1) and images.dtype == np.uint8
+    assert np.array_equal(genfast.sample(n=8, seed=1), images)

@@ -1,11 +1,11 @@
 """Damage of every kind ends in an error of genfast's own, or does no harm."""
 
-import io
 import json
 import shutil
 import struct
 import zlib
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import genfast
-from genfast import bundle, images, masks, photos
+from genfast.bundles import bundle
 from genfast.errors import GenfastError, InputError, ModelError
+from genfast.images import io, params, photo
+from genfast.inpainting import masks
 from genfast.metrics.statistics import Statistics
 
 # The same examples each time, and one folder for all examples of a test.
@@ -47,11 +49,11 @@ def mangled(sound: bytes) -> st.SearchStrategy[bytes]:
 
 
 def encoded(format: str) -> bytes:
-    file = io.BytesIO()
+    file = BytesIO()
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8))
-    recipe = images.Recipe(model="tiny", bundle="0" * 64, steps=4, seed=7, index=50, version="0.1.0")
+    about = params.GenerationParams(model="tiny", bundle="0" * 64, steps=4, seed=7, index=50, version="0.1.0")
     if format in ("png", "webp", "jpeg"):
-        images.encode(file, picture, format, recipe)
+        io.encode(file, picture, format, about.comment())
     else:
         picture.save(file, format)
     return file.getvalue()
@@ -77,7 +79,7 @@ def forged_pngs(draw: st.DrawFn) -> bytes:
 
 
 def read_as_everything(path: Path) -> None:
-    for read in images.read, images.read_recipe, photos.read, lambda path: masks.read(path, (12, 10)):
+    for read in io.read, params.read_params, photo.read, lambda path: masks.read(path, (12, 10)):
         try:
             read(path)
         except InputError as error:

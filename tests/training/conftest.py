@@ -12,10 +12,11 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import save_file
 
-from genfast import images
+from genfast.images import io
 from training.data import fashion_mnist
 from training.nets.vqgan import VQGAN
-from training.recipe import Recipe, validate
+from training.recipe import Recipe
+from training.registry import validate
 
 NETWORK = {"widths": [8, 16], "groups": 4, "heads": 2, "embedding": 16}
 
@@ -91,7 +92,7 @@ def make_vqgan(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path
     """Makes the run of an untrained VQ-GAN of a seed: 2x2 regions of 32 codes for 40 images of noise, 128x128."""
     folder = tmp_path_factory.mktemp("noise")
     for i, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (40, 128, 128, 3), np.uint8)):
-        images.write(folder / f"{i:02d}.png", pixels)
+        io.write(folder / f"{i:02d}.png", pixels)
     network = {"codes": 32, "latent": 8, "regions": 2, "encoder": [8, 8, 8], "decoder": [8, 8, 8, 8]}
     data = {"name": "folder", "folder": folder, "size": 128}
     recipe = validate({"name": "noise", "family": "vqgan", "loop": {"steps": 1}, "data": data, "vqgan": network})

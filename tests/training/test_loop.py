@@ -1,10 +1,11 @@
-"""Data order, learning rates, checkpoints, logs, and runs that go on where they stopped."""
+"""Data order, learning rates, averages, logs, and runs that go on where they stopped."""
 
 import csv
 import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,15 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
-from genfast import images as files
+from genfast.images import io
+from training.checkpoint import newest_checkpoint
 from training.data import fashion_mnist
-from training.families import FAMILIES
-from training.loop import (
-    Checkpoints,
-    Log,
-    average_gradients,
-    batch_indices,
-    ema,
-    learning_rate_factor,
-    load_average,
-    newest_checkpoint,
-    run,
-)
-from training.nets.unet import UNet
+from training.loop import batch_indices, ema, learning_rate_factor, run
 from training.recipe import LoopConfig, Recipe
+from training.registry import FAMILIES
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -39,7 +29,6 @@ MakeRecipe = Callable[..., Recipe]
 class Probe:
     """A family of one weight, which falls by its learning rate each step, and keeps what it is given."""
 
-    name = "probe"
     averaged = "line"
     rate = 0.5
     made: "Probe"
@@ -52,7 +41,7 @@ class Probe:
         }
         self.labels: list[Tensor] = []
         self.images: list[Tensor] = []
-        self.watched: list[float] = []
+        self.evaluated: list[float] = []
         Probe.made = self
 
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
@@ -62,22 +51,21 @@ class Probe:
         self.optimizers["sgd"].step()
         return {"loss": labels.float().sum(), "random": torch.rand((), generator=rng)}
 
-    def watch(self, network: nn.Module, images: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    def evaluate(self, network: nn.Module, images: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
         assert not network.training
-        self.watched.append(network.weight.item())
+        self.evaluated.append(network.weight.item())
         return {"figure": 1.5}, images
 
 
 @pytest.fixture
-def probe(monkeypatch: pytest.MonkeyPatch, recipe: MakeRecipe, fabric: Fabric, tmp_path: Path) -> Callable[..., Probe]:
+def probe(recipe: MakeRecipe, fabric: Fabric, tmp_path: Path) -> Callable[..., Probe]:
     """Runs the probe on 10 images, whose labels are 0..9, in tmp_path."""
     chosen = recipe("ddpm")
-    monkeypatch.setitem(FAMILIES, chosen.family, Probe)
 
     def train(**loop: Any) -> Probe:
         config = LoopConfig(**{"steps": 6, "batch": 4, "warmup": 0, "log_every": 1, **loop})
         images = np.full((10, 4, 4, 1), 255, np.uint8) * (np.arange(10) % 2 == 0)[:, None, None, None]
-        run(type(chosen)(**{**vars(chosen), "loop": config}), images.astype(np.uint8), np.arange(10), tmp_path, fabric)
+        run(Probe, replace(chosen, loop=config), images.astype(np.uint8), np.arange(10), tmp_path, fabric)
         return Probe.made
 
     return train
@@ -145,13 +133,6 @@ def test_learning_rates_need_neither_warm_up_nor_decay() -> None:
     assert [learning_rate_factor(loop, step) for step in range(5)] == [1] * 5
 
 
-def test_gradients_of_one_process_stay(fabric: Fabric) -> None:
-    network = nn.Linear(2, 3)
-    network(torch.ones(1, 2)).sum().backward()
-    average_gradients(fabric, network)
-    assert torch.equal(network.weight.grad, torch.ones(3, 2))
-
-
 def test_a_step_gets_its_images_and_learning_rates(probe: Callable[..., Probe]) -> None:
     made = probe()
     labels = torch.stack(made.labels)
@@ -167,7 +148,7 @@ def test_the_average_is_exponential_with_a_memory_that_grows(probe: Callable[...
     average = 0.0
     for decay, weight in zip(decays, [0, 0, -0.5, -1, -1.5, -2, -2.5, -3], strict=True):
         average = decay * average + (1 - decay) * weight
-    assert made.watched == pytest.approx([average])
+    assert made.evaluated == pytest.approx([average])
 
 
 def test_the_average_forgets_the_start() -> None:
@@ -180,11 +161,11 @@ def test_the_average_forgets_the_start() -> None:
 
 
 def test_logs_are_means_and_grids_are_pictures(probe: Callable[..., Probe], tmp_path: Path) -> None:
-    made = probe(log_every=3, watch_every=4)
+    made = probe(log_every=3, evaluate_every=4)
     sums = [labels.sum().item() for labels in made.labels]
     assert figures(tmp_path, "loss") == pytest.approx({3: sum(sums[:3]) / 3, 6: sum(sums[3:]) / 3}, rel=1e-5)
     assert figures(tmp_path, "figure") == {4: 1.5, 6: 1.5} and figures(tmp_path, "images_per_second")[3] > 0
-    assert files.read(tmp_path / "grid-00000004.png").shape[2] == 1
+    assert io.read(tmp_path / "grid-00000004.png").shape[2] == 1
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
@@ -216,7 +197,7 @@ def test_a_run_goes_on_with_the_same_data_noise_and_logs(probe: Callable[..., Pr
     rest = probe(checkpoint_every=4)
     assert torch.equal(torch.stack(rest.labels), torch.stack(whole.labels[4:]))
     assert figures(tmp_path, "loss") == losses and figures(tmp_path, "random") == noises
-    assert rest.watched == whole.watched
+    assert rest.evaluated == whole.evaluated
 
 
 def test_a_run_goes_on_at_the_learning_rate_that_its_recipe_now_has(
@@ -235,57 +216,13 @@ def test_logs_stay_means_when_checkpoints_and_logs_alternate(probe: Callable[...
     assert figures(tmp_path, "loss")[6] == pytest.approx(torch.stack(rest.labels).sum().item() / 2, rel=1e-5)
 
 
-def test_a_run_killed_in_its_last_watch_watches_again(
+def test_a_run_killed_in_its_last_evaluation_evaluates_again(
     probe: Callable[..., Probe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Probe, "watch", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Probe, "evaluate", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
         probe()
-    assert probe().watched and figures(tmp_path, "figure") == {6: 1.5}
-
-
-def test_a_log_drops_what_will_be_done_again(tmp_path: Path) -> None:
-    log = Log(tmp_path, 0)
-    for step in (10, 20, 30):
-        log.figures(step, {"loss": step / 3, "gap": 1.0})
-    with (tmp_path / "figures.csv").open("a") as file:
-        file.write("40,loss")  # killed in the middle of a row
-    Log(tmp_path, 20).figures(30, {"loss": 0.5})
-    assert (tmp_path / "figures.csv").read_text().splitlines() == [
-        "step,name,value",
-        *("10,loss,3.33333", "10,gap,1", "20,loss,6.66667", "20,gap,1", "30,loss,0.5"),
-    ]
-
-
-def test_checkpoints_hold_the_average_and_ignore_what_is_partial(
-    recipe: MakeRecipe, fabric: Fabric, tmp_path: Path
-) -> None:
-    chosen = recipe("ddpm")
-    training = FAMILIES["ddpm"](chosen, fabric)
-    average = AveragedModel(training.network, multi_avg_fn=get_ema_multi_avg_fn(0.5))
-    nn.init.normal_(average.module.stem.weight)
-    checkpoints = Checkpoints(tmp_path, chosen, fabric, training, average)
-    assert checkpoints.restore() == (0, 0.0)
-
-    (tmp_path / "checkpoint.partial").mkdir()
-    (tmp_path / "checkpoint.partial" / "leftover").write_text("half of a state")
-    assert checkpoints.restore() == (0, 0.0)
-    with pytest.raises(FileNotFoundError, match="has no checkpoint"):
-        newest_checkpoint(tmp_path)
-
-    checkpoints.save(5, 0.25)
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000005"]
-    saved = newest_checkpoint(tmp_path)
-    assert not (saved / "leftover").exists()
-    assert_equal(load_file(saved / "model.safetensors"), average.module.state_dict())
-    loaded = load_average(saved, UNet(chosen.unet))
-    assert torch.equal(loaded.stem.weight, average.module.stem.weight)
-
-    for network in (training.network, average.module):
-        nn.init.zeros_(network.stem.weight)
-    assert checkpoints.restore() == (5, 0.25)
-    assert torch.equal(average.module.stem.weight, loaded.stem.weight)
-    assert training.network.stem.weight.abs().sum() > 0
+    assert probe().evaluated and figures(tmp_path, "figure") == {6: 1.5}
 
 
 @pytest.mark.parametrize("family", ["classifier", "ddpm"])
@@ -303,7 +240,7 @@ def test_interrupted_and_whole_runs_end_with_equal_weights(
     for folder, lengths in {"whole": [6], "interrupted": [3, 6]}.items():
         for steps in lengths:
             chosen = recipe(family, size=28, loop={"steps": steps, "batch": 4, "warmup": 0, "ema": 0.5})
-            run(chosen, images, labels, tmp_path / folder, fabric)
+            run(FAMILIES[family].training, chosen, images, labels, tmp_path / folder, fabric)
     whole, interrupted = (newest_checkpoint(tmp_path / folder) for folder in ("whole", "interrupted"))
     assert_equal(weights(interrupted), weights(whole))
 
@@ -317,7 +254,7 @@ def test_processes_that_see_other_checkpoints_do_not_go_on(
         probe()
 
 
-def test_a_watch_takes_none_of_the_time_of_steps(
+def test_an_evaluation_takes_none_of_the_time_of_steps(
     probe: Callable[..., Probe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
@@ -333,7 +270,7 @@ def test_a_watch_takes_none_of_the_time_of_steps(
         return slow
 
     monkeypatch.setattr(Probe, "step", passing("step", 1.0))
-    monkeypatch.setattr(Probe, "watch", passing("watch", 100.0))
-    probe(steps=6, log_every=4, watch_every=3)
-    probe(steps=8, log_every=4, watch_every=3)
+    monkeypatch.setattr(Probe, "evaluate", passing("evaluate", 100.0))
+    probe(steps=6, log_every=4, evaluate_every=3)
+    probe(steps=8, log_every=4, evaluate_every=3)
     assert figures(tmp_path, "images_per_second") == {4: 4.0, 8: 4.0}

@@ -18,11 +18,14 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from genfast import images as files
+from genfast.images import io
+from genfast.images.sheets import contact_sheet
+from training.checkpoint import load_average, newest_checkpoint
 from training.data import fashion_mnist
-from training.loop import load_average, newest_checkpoint, run
+from training.families.ddpm import DDPMTraining
+from training.loop import run
 from training.nets.unet import UNet
-from training.recipe import read
+from training.registry import read
 from training.sampling import sample
 
 ROOT = Path(__file__).parents[2]
@@ -30,8 +33,8 @@ NETWORK = "widths = [8, 16]\ngroups = 4\nheads = 2\nembedding = 16\n"
 DDGAN = f"""
 name = "tiny"
 family = "ddgan"
-head_start = 10
-watched = 100
+discriminator_warmup = 10
+eval_images = 100
 [loop]
 steps = 60
 batch = 16
@@ -84,7 +87,7 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
 def test_a_killed_run_ends_as_if_it_had_not_been(garments: object, tmp_path: Path) -> None:
     """With equal weights, averages, states of the optimisers and figures, bit by bit.
 
-    Both are stopped after their last checkpoint: what follows is only watching.
+    Both are stopped after their last checkpoint: what follows is evaluation alone.
     """
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     with training(whole, DDGAN) as process:
@@ -106,7 +109,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(garments: object, tmp_path: Pat
     assert_identical(*states)
     assert ends[0].joinpath("model.safetensors").read_bytes() == ends[1].joinpath("model.safetensors").read_bytes()
     rows = [figures(folder / "tiny") for folder in (whole, killed)]
-    # A step's figures, but for the generator's two in the head start, and five FIDs at the end.
+    # A step's figures, but for the generator's two in its warm-up, and five FIDs at the end.
     assert rows[0] == rows[1] and len(rows[0]) == 60 * 10 - 10 * 2 + 5
 
 
@@ -159,7 +162,7 @@ def test_two_processes_train_as_one(
     chosen = read(tmp_path / "recipe.toml")
     for seed in range(1, 5):
         loop = replace(chosen.loop, seed=seed)
-        run(replace(chosen, loop=loop), *garments, tmp_path / str(seed), fabric)
+        run(DDPMTraining, replace(chosen, loop=loop), *garments, tmp_path / str(seed), fabric)
     ours, *others = (losses(tmp_path / name) for name in ("tiny", "1", "2", "3", "4"))
     # The log is that of process 0, which sees half of a batch: its mean varies by sqrt(2) more.
     spread = np.std(others, axis=0, ddof=1) * 2**0.5
@@ -168,8 +171,8 @@ def test_two_processes_train_as_one(
 
     # Process 1 drew the second half of the grid.
     network = load_average(newest_checkpoint(tmp_path / "tiny"), UNet(chosen.unet)).eval()
-    drawn = files.contact_sheet(sample(network, chosen.schedule.build(), 100, fabric))
-    assert np.abs(files.read(tmp_path / "tiny" / "grid-00000060.png").astype(int) - drawn).max() <= 1
+    drawn = contact_sheet(sample(network, chosen.schedule.build(), 100, fabric))
+    assert np.abs(io.read(tmp_path / "tiny" / "grid-00000060.png").astype(int) - drawn).max() <= 1
 
 
 def losses(folder: Path) -> np.ndarray:

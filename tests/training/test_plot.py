@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from genfast import images
+from genfast.images import io
 from training.plot import plot
 
 
@@ -12,7 +12,7 @@ def test_a_run_is_drawn(tmp_path: Path) -> None:
     (checkpoint / "recipe.json").write_text('{"step": 20, "images": 320}')
     (tmp_path / "figures.csv").write_text("step,name,value\n10,fid,9\n10,loss,1\n10,fid_from_1,3\n20,fid,5\n")
     plot(tmp_path, tmp_path / "fid.png")
-    picture = images.read(tmp_path / "fid.png")
+    picture = io.read(tmp_path / "fid.png")
     blue, orange, green = (
         (picture == colour).all(2).any() for colour in ([31, 119, 180], [255, 127, 14], [44, 160, 44])
     )

@@ -1,4 +1,4 @@
-"""Samples while training. That they are what users draw: tests/export/test_ddgan.py."""
+"""Samples while training. That they are what users draw: tests/export/test_diffusion.py."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from genfast import ddgan
+from genfast.samplers import ddgan
 from training import sampling
 from training.diffusion import ReverseStep, ScheduleConfig
 from training.nets.unet import UNet, UNetConfig

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import resvg_py
 from dicebear import Avatar, Style
 from filelock import FileLock
 from PIL import Image
 
-from genfast.cli.progress import progress
-from training.data import Split
+from genfast.progress import progress
+from genfast.types import Pixels
+from training.data.images import Labels, Split
 
 # Each style with what is changed of its defaults: rarer beards, nothing that hides half of a face.
 STYLES: dict[str, dict[str, Any]] = {
@@ -46,6 +48,8 @@ BACKGROUNDS = (
 FIRST: dict[Split, int] = {"train": 0, "validation": 10**9, "test": 2 * 10**9}  # index of each split's first face
 CHUNK = 20  # faces that a process draws at a time
 
+Indices = npt.NDArray[np.intp]
+
 
 @dataclass(frozen=True)
 class Credit:
@@ -65,11 +69,12 @@ def _style(name: str) -> Style:
 
 def credits() -> tuple[Credit, ...]:
     """What the styles say of themselves, for a model's card."""
-    metas = ((name, _style(name).meta()) for name in STYLES)
-    return tuple(
-        Credit(name, meta.creator().name(), meta.source().url(), meta.license().name(), meta.license().url())
-        for name, meta in metas
-    )
+    found = []
+    for name in STYLES:
+        meta = _style(name).meta()
+        said = meta.creator().name(), meta.source().url(), meta.license().name(), meta.license().url()
+        found.append(Credit(name, *(each or "unknown" for each in said)))
+    return tuple(found)
 
 
 def label(index: int) -> int:
@@ -77,7 +82,7 @@ def label(index: int) -> int:
     return index % len(CLASSES)
 
 
-def draw(index: int, size: int) -> np.ndarray:
+def draw(index: int, size: int) -> Pixels:
     """Draw face number `index` as [size, size, 3] uint8."""
     style = CLASSES[label(index)]
     options = {"seed": str(index), "backgroundColor": list(BACKGROUNDS), **STYLES[style]}
@@ -87,7 +92,7 @@ def draw(index: int, size: int) -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
-def load(split: Split, count: int, size: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def load(split: Split, count: int, size: int, folder: Path) -> tuple[Pixels, Labels]:
     """The first `count` faces of a split: images [N, size, size, 3] uint8, mapped from disk, and labels [N] int64.
 
     Faces that `folder` lacks are drawn first, by every core, and kept there: a drawing that was killed is gone on with,
@@ -111,12 +116,12 @@ def _fingerprint() -> int:
     return zlib.crc32(repr((STYLES, BACKGROUNDS, versions)).encode())
 
 
-def _map(path: Path, shape: tuple[int, ...], mode: Literal["r+", "c"]) -> np.ndarray:
+def _map(path: Path, shape: tuple[int, ...], mode: Literal["r+", "c"]) -> Pixels:
     path.open("ab").close()
     return np.memmap(path, np.uint8, mode, shape=shape)  # grows a file that is too short, with zeros
 
 
-def _draw_all(split: Split, missing: np.ndarray, size: int, path: Path, done: np.ndarray) -> None:
+def _draw_all(split: Split, missing: Indices, size: int, path: Path, done: Pixels) -> None:
     """Draw missing faces of a split into the file at `path`, and mark them in `done`."""
     chunks = [missing[i : i + CHUNK] for i in range(0, len(missing), CHUNK)]
     tasks = [(split, chunk, size, path) for chunk in chunks]
@@ -128,7 +133,7 @@ def _draw_all(split: Split, missing: np.ndarray, size: int, path: Path, done: np
             advance(len(chunk))
 
 
-def _draw_chunk(task: tuple[Split, np.ndarray, int, Path]) -> np.ndarray:
+def _draw_chunk(task: tuple[Split, Indices, int, Path]) -> Indices:
     split, chunk, size, path = task
     for i in chunk.tolist():
         row = np.memmap(path, np.uint8, "r+", offset=i * size * size * 3, shape=(size, size, 3))

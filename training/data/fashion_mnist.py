@@ -9,6 +9,9 @@ from typing import Literal
 import numpy as np
 import pooch
 
+from genfast.types import Pixels
+from training.data.images import Labels
+
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where the package dataset-fashion-mnist puts it
@@ -23,7 +26,7 @@ SHA256 = {
 }
 
 
-def load(split: Literal["train", "test"], folder: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+def load(split: Literal["train", "test"], folder: Path | None = None) -> tuple[Pixels, Labels]:
     """Read one split as images [N, 28, 28, 1] uint8 and labels [N] int64.
 
     Files come from `folder`, else from Debian's package, else from a download that is kept in the user's cache.
@@ -38,7 +41,7 @@ def load(split: Literal["train", "test"], folder: Path | None = None) -> tuple[n
     return images, labels
 
 
-def _read(name: str, folder: Path | None) -> np.ndarray:
+def _read(name: str, folder: Path | None) -> Pixels:
     path = _find(f"{name}.gz", folder)
     try:
         content = gzip.decompress(path.read_bytes())

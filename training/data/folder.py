@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from genfast import images
 from genfast.errors import InputError
-from training.data import Split
+from genfast.images import io
+from genfast.images.folder import find
+from genfast.types import Pixels
+from training.data.images import Split
 
-SHARES: dict[Split, tuple[float, float]] = {"train": (0, 0.9), "validation": (0.9, 0.95), "test": (0.95, 1)}
+RANGES: dict[Split, tuple[float, float]] = {"train": (0, 0.9), "validation": (0.9, 0.95), "test": (0.95, 1)}
 
 
 class Folder:
@@ -25,8 +27,8 @@ class Folder:
         Raises:
             InputError: there are no files for this split.
         """
-        paths = images.find(folder)
-        first, last = (round(share * len(paths)) for share in SHARES[split])
+        paths = find(folder)
+        first, last = (round(share * len(paths)) for share in RANGES[split])
         self.paths = paths[first:last][:count]
         if not self.paths:
             raise InputError(f"{folder} holds too few images: none of {len(paths)} is left for {split}")
@@ -36,7 +38,7 @@ class Folder:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> np.ndarray:
+    def __getitem__(self, index: int) -> Pixels:
         """One image [size, size, 3] uint8. Raises InputError where every file is broken."""
         for path in self.paths[index:] + self.paths[:index]:
             try:
@@ -47,7 +49,7 @@ class Folder:
                 self._broken.add(path)
         raise InputError(f"not one of {len(self)} files can be read as an image")
 
-    def _read(self, path: Path) -> np.ndarray:
-        pixels = images.read(path)
+    def _read(self, path: Path) -> Pixels:
+        pixels = io.read(path)
         rgb = Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy())
         return np.array(ImageOps.fit(rgb, (self.size, self.size), Image.Resampling.LANCZOS))

@@ -39,8 +39,10 @@ class Classifier(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Embed images x (B, 1, 28, 28) in [-1, 1] as (B, 128)."""
-        return self.body(x).mean((2, 3))
+        maps: Tensor = self.body(x)  # (B, 128, 7, 7)
+        return maps.mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, 10)."""
-        return self.head(F.dropout(self.features(x), 0.3, self.training))
+        logits: Tensor = self.head(F.dropout(self.features(x), 0.3, self.training))
+        return logits

@@ -32,7 +32,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.first(F.leaky_relu(x, 0.2)) + self.shift(embedding)[:, :, None, None]
-        return x + self.second(F.leaky_relu(h, 0.2))
+        added: Tensor = self.second(F.leaky_relu(h, 0.2))
+        return x + added
 
 
 class Discriminator(nn.Module):
@@ -57,7 +58,7 @@ class Discriminator(nn.Module):
         What a label (B,) adds is a projection (Miyato and Koyama 2018).
         """
         embedding = self.embedding(log_snr)
-        h = self.stem(F.pixel_unshuffle(torch.cat([candidate, x_t], dim=1), 2))
+        h: Tensor = self.stem(F.pixel_unshuffle(torch.cat([candidate, x_t], dim=1), 2))
         for i, block in enumerate(self.blocks):
             if i:
                 h = self.widen[i - 1](F.avg_pool2d(h, 2, ceil_mode=True, count_include_pad=False))
@@ -69,5 +70,7 @@ class Discriminator(nn.Module):
         # Two scores of one x_t differ by little of what they share: more digits than autocast's.
         with torch.autocast(h.device.type, enabled=False):
             h = h.float().sum((2, 3))  # (B, W)
-            score = self.head(h).squeeze(1)
-            return score if self.label is None else score + (self.label(label) * h).sum(1)
+            score: Tensor = self.head(h).squeeze(1)
+            if self.label is not None:
+                score = score + (self.label(label) * h).sum(1)
+            return score

@@ -4,6 +4,8 @@ With channels last, the per-channel sums over pixels are the only expensive part
 and both passes end in one multiply-add over the image. Always in float32, whatever autocast says of the convolutions.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -32,7 +34,7 @@ def normalise(x: Tensor, scale: Tensor, shift: Tensor, groups: int) -> Tensor:
 
 class _Normalise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, scale, shift, groups):
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, groups: int) -> Tensor:
         mean, inverse = _statistics(x, groups)
         ctx.save_for_backward(x, scale, mean, inverse)
         ctx.groups = groups
@@ -40,7 +42,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, mean, inverse = ctx.saved_tensors
         b, c, h, w = x.shape
         grad_shift = grad.sum((2, 3))  # (B, C)

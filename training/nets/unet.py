@@ -1,6 +1,7 @@
 """The U-Net that predicts a clean image from a noisy one: DDPM's regressor and DDGAN's generator."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ class UNetConfig:
 class LevelEmbedding(nn.Module):
     """A noise level's log-SNR to a vector: Fourier features and a two-layer network."""
 
+    frequencies: Tensor  # (16,)
+
     def __init__(self, width: int) -> None:
         super().__init__()
         frequencies = torch.exp(torch.linspace(math.log(0.1), math.log(3.0), 16))
@@ -36,7 +39,8 @@ class LevelEmbedding(nn.Module):
 
     def forward(self, log_snr: Tensor) -> Tensor:
         angles = log_snr[:, None] * self.frequencies  # (B, 16)
-        return self.layers(torch.cat([angles.sin(), angles.cos()], dim=1))  # (B, E)
+        embedding: Tensor = self.layers(torch.cat([angles.sin(), angles.cos()], dim=1))  # (B, E)
+        return embedding
 
 
 class Mapping(nn.Module):
@@ -49,7 +53,8 @@ class Mapping(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.layers(z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8))  # (B, E)
+        embedding: Tensor = self.layers(z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8))  # (B, E)
+        return embedding
 
 
 class ResidualBlock(nn.Module):
@@ -60,7 +65,7 @@ class ResidualBlock(nn.Module):
         self.norms = nn.ModuleList(AdaptiveGroupNorm(channels, groups) for _ in range(2))
         self.convolutions = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
 
-    def forward(self, x: Tensor, styles) -> Tensor:
+    def forward(self, x: Tensor, styles: Iterator[Tensor]) -> Tensor:
         h = x
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
             h = convolution(F.silu(norm(h, next(styles))))
@@ -79,7 +84,8 @@ class Attention(nn.Module):
         b, c, h, w = x.shape
         q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).unbind(1)
         weights = (q.transpose(2, 3) @ k * (c // self.heads) ** -0.5).softmax(-1)  # (B, heads, HW, HW)
-        return x + self.out((v @ weights.transpose(2, 3)).reshape(b, c, h, w))
+        added: Tensor = self.out((v @ weights.transpose(2, 3)).reshape(b, c, h, w))
+        return x + added
 
 
 class UNet(nn.Module):
@@ -94,7 +100,7 @@ class UNet(nn.Module):
         self.mapping = Mapping(config.latent, config.embedding) if config.latent else None
         self.label = nn.Embedding(config.classes + 1, config.embedding) if config.classes else None
         if self.label is not None:
-            nn.init.zeros_(self.label.weight)  # a warm start is of a network that is told none
+            nn.init.zeros_(self.label.weight)  # what a generator starts from is told none
         self.stem = nn.Conv2d(config.channels, widths[0], 3, padding=1)
         self.encoder, self.decoder = (
             nn.ModuleList(nn.ModuleList(ResidualBlock(w, groups) for _ in range(config.blocks)) for w in widths)
@@ -110,25 +116,26 @@ class UNet(nn.Module):
 
     def forward(self, x_t: Tensor, log_snr: Tensor, z: Tensor | None = None, label: Tensor | None = None) -> Tensor:
         """Predict x_0 (B, C, H, W) from x_t (B, C, H, W), its log-SNR (B,), a latent z (B, L) and labels (B,)."""
-        embedding = self.level(log_snr)
+        embedding: Tensor = self.level(log_snr)  # (B, E)
         if self.mapping is not None:
             embedding = embedding + self.mapping(z)
         if self.label is not None:
             embedding = embedding + self.label(label)
         styles = iter(self.styles(F.silu(embedding)).split(self.split, dim=1))
-        h = self.stem(x_t)
+        h: Tensor = self.stem(x_t)
         skips = []
-        for i, blocks in enumerate(self.encoder):
+        for i, level in enumerate(self.encoder):
             if i:
                 h = self.down[i - 1](h)
-            for block in blocks:
+            for block in level.children():
                 h = block(h, styles)
             skips.append(h)
         h = self.attention(h)
         for i in reversed(range(len(self.decoder))):
             if i < len(self.up):
                 h = skips[i] + F.interpolate(self.up[i](h), scale_factor=2.0, mode="nearest")
-            for block in self.decoder[i]:
+            for block in self.decoder[i].children():
                 h = block(h, styles)
         alpha_bar = log_snr.sigmoid()[:, None, None, None]
-        return alpha_bar.sqrt() * x_t - (1 - alpha_bar).sqrt() * self.head(F.silu(h))
+        v: Tensor = self.head(F.silu(h))
+        return alpha_bar.sqrt() * x_t - (1 - alpha_bar).sqrt() * v

@@ -1,9 +1,9 @@
 """VQ-GAN (Esser et al. 2021) with f = 32: an image of 1024x1024 pixels is 32x32 tokens. Fully convolutional.
 
 Beside its network, encoder and decoder each have a linear path from and to patches of 32x32 pixels. The linear paths
-start as principal components and the codes as k-means of them (training/clusters.py), so that training starts from
-recognisable faces; the networks start at zero and learn what the linear paths miss. No norms: they cost more than they
-bring here, and running on windows or whole images cannot change their statistics.
+start as principal components and the codes as k-means of them (training/init/pca_kmeans.py), so that training starts
+from recognisable faces; the networks start at zero and learn what the linear paths miss. No norms: they cost more than
+they bring here, and running on windows or whole images cannot change their statistics.
 
 The codebook may be positional: the grid of tokens is cut into regions x regions equal blocks, each with codes of its
 own, so that one token stands for something else at the chin than in the hair. For aligned faces that is worth 2 dB, and
@@ -44,7 +44,8 @@ class Block(nn.Module):
             self.second.weight.mul_(0.3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.leaky_relu(self.first(F.leaky_relu(x, 0.2)), 0.2))
+        added: Tensor = self.second(F.leaky_relu(self.first(F.leaky_relu(x, 0.2)), 0.2))
+        return x + added
 
 
 class Attention(nn.Module):
@@ -59,12 +60,13 @@ class Attention(nn.Module):
         normal = F.normalize(x, dim=1) * x.shape[1] ** 0.5  # the only norm: products grow with the square of their size
         q, k, v = self.qkv(normal).flatten(2).transpose(1, 2)[:, None].chunk(3, dim=3)  # (B, 1, HW, C): one head
         y = F.scaled_dot_product_attention(q, k, v)
-        return x + self.out(y.transpose(2, 3).reshape(x.shape))
+        added: Tensor = self.out(y.transpose(2, 3).reshape(x.shape))
+        return x + added
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer
 
 
@@ -84,7 +86,8 @@ class Encoder(nn.Module):
         self.network = nn.Sequential(*layers, nn.LeakyReLU(0.2), _zero(nn.Conv2d(width, config.latent, 1)))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.linear(images) + self.network(images)
+        latents: Tensor = self.linear(images) + self.network(images)  # (B, D, H/32, W/32)
+        return latents
 
 
 class Decoder(nn.Module):
@@ -104,11 +107,14 @@ class Decoder(nn.Module):
         self.network = nn.Sequential(*layers, nn.LeakyReLU(0.2), last, nn.PixelShuffle(4))
 
     def forward(self, latents: Tensor) -> Tensor:
-        return self.linear(latents) + self.network(latents)
+        images: Tensor = self.linear(latents) + self.network(latents)  # (B, 3, 32h, 32w)
+        return images
 
 
 class VQGAN(nn.Module):
-    """Encoder, codebook (R * R, V, D) and decoder, for R * R regions, row by row."""
+    """Encoder, codebook and decoder, for R * R regions, row by row."""
+
+    codebook: Tensor  # (R * R, V, D)
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
@@ -131,13 +137,17 @@ class VQGAN(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Tokens (B, H/32, W/32) of whole images (B, 3, H, W) in [-1, 1]."""
-        latents = self.encoder(images)
-        regions = region_map(*latents.shape[2:], self.config.regions).to(latents.device)
+        latents: Tensor = self.encoder(images)
+        height, width = latents.shape[2:]
+        regions = region_map(height, width, self.config.regions).to(latents.device)
         return self.quantise(latents, regions.expand(len(latents), -1, -1))
 
     def decode(self, tokens: Tensor) -> Tensor:
         """Whole images (B, 3, 32h, 32w) of tokens (B, h, w)."""
-        return self.decoder(self.embed(tokens, region_map(*tokens.shape[1:], self.config.regions).to(tokens.device)))
+        height, width = tokens.shape[1:]
+        regions = region_map(height, width, self.config.regions).to(tokens.device)
+        images: Tensor = self.decoder(self.embed(tokens, regions))
+        return images
 
 
 def region_map(height: int, width: int, regions: int) -> Tensor:
@@ -193,4 +203,5 @@ class PatchDiscriminator(nn.Module):
         self.network = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(images)
+        scores: Tensor = self.network(images)
+        return scores

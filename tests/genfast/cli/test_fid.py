@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 
-from genfast import images
+from genfast.images import io
 from genfast.metrics.statistics import Statistics
 
 Cli = Callable[..., CompletedProcess[str]]
@@ -71,7 +71,7 @@ def test_a_sweep_over_steps_and_seeds(cli: Cli, ddpm_bundle: Path, halves: Path,
         fids = [row["fid"] for row in rows]
         assert (spread["steps"], spread["seeds"]) == (rows[0]["steps"], [5, 6, 7])
         assert spread["fid"] == {"mean": pytest.approx(np.mean(fids)), "deviation": pytest.approx(np.std(fids, ddof=1))}
-    assert images.read(tmp_path / "sweep.png").std() > 10
+    assert io.read(tmp_path / "sweep.png").std() > 10
 
 
 def test_a_sweep_as_text(cli: Cli, ddpm_bundle: Path, halves: Path) -> None:

@@ -5,33 +5,35 @@ from pathlib import Path
 
 import pytest
 
-from genfast import bundle, catalog, hub
+import genfast
+from genfast.bundles import bundle, catalog, hub
+from tests.genfast.cli.conftest import Run
 
 
 def test_the_command_in_an_image_draws_it_again(cli, tiny_bundle: Path, tmp_path: Path) -> None:
     cli("sample", "--model", tiny_bundle, "--seed", 7, "--start", 50, "-n", 4, "--out", tmp_path / "a", check=True)
     for name in "tiny-7-52.png", "tiny-7-grid-50-53.png":
-        recipe = json.loads(cli("info", tmp_path / "a" / name, "--json").stdout)
-        assert recipe["bundle"] == bundle.load(tiny_bundle).sha256
-        command = [str(tiny_bundle) if word == "path/to/tiny" else word for word in shlex.split(recipe["command"])]
+        card = json.loads(cli("info", tmp_path / "a" / name, "--json").stdout)
+        assert card["bundle"] == bundle.load(tiny_bundle).sha256
+        command = [str(tiny_bundle) if word == "path/to/tiny" else word for word in shlex.split(card["command"])]
         assert command[0] == "genfast"
         cli(*command[1:], "--out", tmp_path / name, check=True)
         assert (tmp_path / name / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
 
 
 def test_the_command_in_an_image_of_tokens_draws_it_again(cli, token_bundle: Path, tmp_path: Path) -> None:
-    options = "-n 3 --seed 7 --history --steps 5 --order random --share 0.3 --min-steps 0 --guidance 0".split()
+    options = "-n 3 --seed 7 --history --steps 5 --sampler sundae --redraw-ratio 0.3 --min-steps 0 --guidance 0".split()
     cli("sample", "--model", token_bundle, *options, "--out", tmp_path / "a", check=True)
     names = ["squares-7-1.png", "squares-7-1-history.png", "squares-7-1-strip.png", "squares-7-grid-0-2.png"]
     for name in names:
-        recipe = json.loads(cli("info", tmp_path / "a" / name, "--json").stdout)
-        assert recipe["options"].get("class") == (None if "grid" in name else "light blue")
-        command = [str(token_bundle) if word == "path/to/squares" else word for word in shlex.split(recipe["command"])]
+        card = json.loads(cli("info", tmp_path / "a" / name, "--json").stdout)
+        assert card["options"].get("class") == (None if "grid" in name else "light blue")
+        command = [str(token_bundle) if word == "path/to/squares" else word for word in shlex.split(card["command"])]
         cli(*command[1:], "--out", tmp_path / name, check=True)
         assert (tmp_path / name / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
 
 
-def test_the_recipe_of_an_image(cli, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_what_drew_an_image(cli, tiny_bundle: Path, tmp_path: Path) -> None:
     cli("sample", "--model", tiny_bundle, "--seed", 7, "-n", 1, "--out", tmp_path, check=True)
     assert cli("info", tmp_path / "tiny-7-0.png").stdout.splitlines() == [
         "model: tiny",
@@ -40,7 +42,7 @@ def test_the_recipe_of_an_image(cli, tiny_bundle: Path, tmp_path: Path) -> None:
         "seed: 7",
         "index: 0",
         "n: 1",
-        "version: 0.1.0",
+        f"version: {genfast.__version__}",
         "command: genfast sample --model path/to/tiny --steps 3 --seed 7 --start 0 -n 1",
     ]
 
@@ -70,6 +72,11 @@ def test_the_card_of_a_model(cli, tiny_bundle: Path) -> None:
         f"folder: {tiny_bundle}",
     ):
         assert line in lines
+    assert not [line for line in lines if line.startswith(("schedule:", "latent:", "graphs:", "bytes:"))]
+    everything = cli("info", tiny_bundle, "--all").stdout.splitlines()
+    assert everything[: len(lines)] == lines  # what there is beside comes last
+    for line in "schedule:", "latent: 2", "graphs:", "    path: step.onnx":
+        assert line in everything[len(lines) :]
     card = json.loads(cli("info", tiny_bundle, "--json").stdout)
     assert card["image"] == {"height": 6, "width": 8, "channels": 3}
     assert card["bytes"] == (tiny_bundle / "step.onnx").stat().st_size
@@ -83,3 +90,15 @@ def test_a_name_of_the_catalogue_is_said_of_its_own_weights_alone(cli, tiny_bund
     cli("sample", "--model", other, "-n", 1, "--out", tmp_path, "--seed", 1, check=True)
     commands = [json.loads(cli("info", tmp_path / f"fashion28-{i}-0.png", "--json").stdout)["command"] for i in (0, 1)]
     assert "--model fashion28 --steps 4 " in commands[0] and "--model path/to/fashion28 --steps 3 " in commands[1]
+
+
+def test_a_card_for_people_leaves_parity_to_those_who_ask(run: Run) -> None:
+    """Figures that say how near a graph is to its network, and what the bundle is made of, come with --all and JSON."""
+    short, long, document = (run(f"info avatars1024{more}")[1] for more in ("", " --all", " --json"))
+    names = [figure["name"] for figure in json.loads(document)["figures"]]
+    parity = [name for name in names if name.startswith(("parity", "fp32", "int8"))]
+    assert parity and not [name for name in parity if name in short]
+    assert len(names) > len(parity) and all(f"  {name}: " in short for name in names if name not in parity)
+    assert all(f"  {name}: " in long for name in names)
+    assert "image_embeddings" in long and "image_embeddings" not in short
+    assert len(short.splitlines()) < 60 < len(long.splitlines())

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import genfast
-from genfast import images
+from genfast.images import io
+from genfast.samplers.options import MaskGITOptions, RandomOrderOptions, SundaeOptions
 from tests.genfast.cli.malformed import USAGE
 from tests.genfast.cli.test_bad_input import fails
 
@@ -43,21 +44,21 @@ def test_an_image_beside_itself(inpaint, files: Path, token_bundle: Path) -> Non
     assert (done.returncode, done.stderr, done.stdout) == (0, "", f"{files}/img.inpainted.png\n")
     assert sorted(path.name for path in files.iterdir()) == ["img.inpainted.png", "img.png", "mask.png"]
     assert (files / "img.png").read_bytes() == before
-    written = images.read(files / "img.inpainted.png")
+    written = io.read(files / "img.inpainted.png")
     assert np.array_equal(written[~HOLE], PICTURE[~HOLE]) and (written != PICTURE).any(2)[HOLE].mean() > 0.9
     (fill,) = genfast.inpaint(genfast.load(str(token_bundle)), PICTURE, HOLE)
     assert np.array_equal(fill.image, written)
 
 
 def test_the_command_in_an_image_fills_it_again(inpaint, cli, files: Path, token_bundle: Path) -> None:
-    options = "-n 3 --seed 7 --steps 5 --grow 1 --feather 0 --context 3 --temperature 0.9 --rule all --history --invert"
+    options = "-n 3 --seed 7 --steps 5 --grow 1 --feather 0 --context 3 --power 1.5 --history --invert"
     inpaint("img.png", "mask.png", *options.split(), "--class", "light blue", check=True, cwd=files)
     made = {path.name: path.read_bytes() for path in files.glob("*.inpainted*")}
     assert len(made) == 9
     for name in "img.inpainted-1.png", "img.inpainted-2-strip.png":
-        recipe = json.loads(cli("info", files / name, "--json").stdout)
-        assert recipe["inpainted"] == ["img.png", "mask.png"] and 0 <= recipe["index"] < 3
-        command = [str(token_bundle) if word == "path/to/squares" else word for word in shlex.split(recipe["command"])]
+        card = json.loads(cli("info", files / name, "--json").stdout)
+        assert card["inpainted"] == ["img.png", "mask.png"] and 0 <= card["index"] < 3
+        command = [str(token_bundle) if word == "path/to/squares" else word for word in shlex.split(card["command"])]
         cli(*command[1:], "--out", files / "again", "--overwrite", check=True, cwd=files)
         assert {path.name: path.read_bytes() for path in (files / "again").iterdir()} == made
 
@@ -93,15 +94,15 @@ def test_standard_input_to_standard_output(files: Path, token_bundle: Path, inpa
     assert done.stderr == b""
     (files / "piped.png").write_bytes(done.stdout)
     inpaint(files / "img.png", files / "mask.png", "--out", files / "named.png", check=True)
-    assert np.array_equal(images.read(files / "piped.png"), images.read(files / "named.png"))
+    assert np.array_equal(io.read(files / "piped.png"), io.read(files / "named.png"))
 
 
 def test_webp(inpaint, cli, files: Path, token_bundle: Path) -> None:
     inpaint("img.png", "mask.png", check=True, cwd=files)
-    expected = images.read(files / "img.inpainted.png")
+    expected = io.read(files / "img.inpainted.png")
     for options in ["--format", "webp"], ["--out", "named.webp"], ["--history", "--format", "webp", "--out", "out"]:
         (path, *more) = inpaint("img.png", "mask.png", *options, check=True, cwd=files).stdout.splitlines()
-        assert path.endswith(".webp") and np.array_equal(images.read(files / path), expected)
+        assert path.endswith(".webp") and np.array_equal(io.read(files / path), expected)
     assert [Path(path).name for path in more] == ["img.inpainted-history.png", "img.inpainted-strip.webp"]
     command = json.loads(cli("info", files / path, "--json").stdout)["command"].replace("path/to/squares", "{}")
     again = shlex.split(command.format(token_bundle))[1:]
@@ -155,7 +156,7 @@ def test_an_empty_mask(inpaint, files: Path) -> None:
     done = inpaint("img.png", "mask.png", "--history", cwd=files)
     assert (done.returncode, done.stdout) == (0, "img.inpainted.png\n")
     assert done.stderr == "genfast: mask.png repaints nothing; img.png comes out as it is\n"
-    assert np.array_equal(images.read(files / "img.inpainted.png"), PICTURE)
+    assert np.array_equal(io.read(files / "img.inpainted.png"), PICTURE)
 
 
 def test_the_mask_is_that_of_the_upright_picture(inpaint, files: Path) -> None:
@@ -163,7 +164,7 @@ def test_the_mask_is_that_of_the_upright_picture(inpaint, files: Path) -> None:
     exif[0x0112] = 6  # turn clockwise to see it
     Image.fromarray(np.rot90(PICTURE)).save(files / "img.png", exif=exif)
     inpaint("img.png", "mask.png", check=True, cwd=files)
-    written = images.read(files / "img.inpainted.png")
+    written = io.read(files / "img.inpainted.png")
     assert np.array_equal(written[~HOLE], PICTURE[~HOLE])
 
 
@@ -171,7 +172,7 @@ def test_a_diffusion_model(cli, files: Path, tiny_bundle: Path, conv_bundle: Pat
     for model, options in (tiny_bundle, ["--resample", 3]), (conv_bundle, ["-n", 2]):
         cli("inpaint", "img.png", "mask.png", "--model", model, "--out", model.name, *options, check=True, cwd=files)
         for path in (files / model.name).iterdir():
-            assert np.array_equal(images.read(path)[~HOLE], PICTURE[~HOLE])
+            assert np.array_equal(io.read(path)[~HOLE], PICTURE[~HOLE])
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "I;16", "RGBA"])
@@ -191,3 +192,15 @@ def test_the_suffix_is_the_one_asked_for(inpaint, files: Path) -> None:
     (files / "img.png").rename(files / "folder" / "img.png")
     run = ("folder", "mask.png", "--out", "done.png", "--format", "webp")
     assert inpaint(*run, cwd=files).stdout == "done.png/img.inpainted.webp\n"
+
+
+def test_any_sampler_of_tokens(inpaint, files: Path, token_bundle: Path) -> None:
+    """What is not given is as the model's card says of inpainting."""
+    for options, expected in (
+        ("--sampler sundae --redraw-ratio 0.9 --min-steps 0", SundaeOptions(steps=4, redraw_ratio=0.9, min_steps=0)),
+        ("--sampler random-order --steps 3", RandomOrderOptions(steps=3)),
+        ("--refine 0.5", MaskGITOptions(steps=4, refine=0.5)),
+    ):
+        inpaint("img.png", "mask.png", "--overwrite", *options.split(), check=True, cwd=files)
+        (fill,) = genfast.inpaint(genfast.load(str(token_bundle)), PICTURE, HOLE, options=expected)
+        assert np.array_equal(io.read(files / "img.inpainted.png"), fill.image)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import genfast
-from genfast import images
+from genfast.images import folder, io, params
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(genfast.__file__).parents[1])}
 KILLS = 18  # of each command
@@ -38,9 +38,9 @@ def wait_for(process: subprocess.Popen[bytes], condition: Callable[[], bool]) ->
 
 
 def whole(folder: Path, known: frozenset[Path] = frozenset()) -> frozenset[Path]:
-    """The files that bear a final name, each of which, unless known, opens and carries its recipe."""
+    """The files that bear a final name, each of which, unless known, opens and says what drew it."""
     finals = frozenset(path for path in folder.iterdir() if path.suffix != ".part")
-    assert all(images.read(path).size and images.read_recipe(path) for path in finals - known)
+    assert all(io.read(path).size and params.read_params(path) for path in finals - known)
     return finals
 
 
@@ -76,7 +76,7 @@ def test_kills_of_sample(cli, tiny_bundle: Path, tmp_path: Path) -> None:
     assert set(out.iterdir()) == whole(out) and len(whole(out)) == n
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     drawn = genfast.load(str(tiny_bundle)).sample(n)
-    assert np.array_equal(images.read_all([out / f"tiny-0-{i}.png" for i in range(n)]), drawn)
+    assert np.array_equal(folder.read_all([out / f"tiny-0-{i}.png" for i in range(n)]), drawn)
 
 
 def test_kills_of_inpaint(cli, token_bundle: Path, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_kills_of_inpaint(cli, token_bundle: Path, tmp_path: Path) -> None:
     grow_old(out)
     cli(*run, check=True)
     assert set(out.iterdir()) == whole(out) and len(whole(out)) == 200
-    assert all(np.array_equal(images.read(path)[~hole], picture[~hole]) for path in out.iterdir())
+    assert all(np.array_equal(io.read(path)[~hole], picture[~hole]) for path in out.iterdir())
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

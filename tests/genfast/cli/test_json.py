@@ -14,7 +14,8 @@ from PIL import Image
 from genfast import cli
 from tests.genfast.cli.conftest import Run
 
-DOCUMENTED = (Path(__file__).parents[3] / "docs" / "json.md").read_text("utf-8")
+ROOT = Path(__file__).parents[3]
+DOCUMENTED = (ROOT / "docs" / "json.md").read_text("utf-8")
 
 # {name} stands for the folder of a bundle.
 LINES = {
@@ -35,7 +36,7 @@ LINES = {
 
 
 @pytest.fixture
-def bundles(tiny_bundle: Path, token_bundle: Path, ddpm_bundle: Path, means: Path, halves: Path) -> dict[str, Path]:
+def folders(tiny_bundle: Path, token_bundle: Path, ddpm_bundle: Path, means: Path, halves: Path) -> dict[str, Path]:
     return {folder.name: folder for folder in (tiny_bundle, token_bundle, ddpm_bundle, means, halves)}
 
 
@@ -44,6 +45,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run, tiny_bundle:
     """Runs a command line in a folder of photos, one of them drawn, with masks, one of which is missing."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GENFAST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for processes that commands start
     assert run(f"sample -n 1 --model {tiny_bundle} --out photos")[0] == 0
     Path("photos/tiny-0-0.png").rename("photos/drawn.png")
     Path("masks").mkdir()
@@ -72,8 +74,8 @@ def test_every_command_with_json_is_tried() -> None:
 
 
 @pytest.mark.parametrize(("command", "line"), [(name, line) for name, lines in LINES.items() for line in lines])
-def test_documents_are_as_documented(here: Run, bundles: dict[str, Path], command: str, line: str) -> None:
-    code, out, _ = here(f"{command} {line.format(**bundles)} --json")
+def test_documents_are_as_documented(here: Run, folders: dict[str, Path], command: str, line: str) -> None:
+    code, out, _ = here(f"{command} {line.format(**folders)} --json")
     assert code == (1 if command == "inpaint" else 0)
     document = json.loads(out, parse_constant=pytest.fail)
     assert next(iter(document.items())) == ("schema", 1)
@@ -90,8 +92,8 @@ def test_documents_are_as_documented(here: Run, bundles: dict[str, Path], comman
     "line",
     ["sample --model {tiny}", "inpaint photos/a.png masks/a.png --model {tiny}", "fid photos masks --features {means}"],
 )
-def test_without_cuda_there_is_a_document_as_well(here: Run, bundles: dict[str, Path], line: str) -> None:
-    line = line.format(**bundles)
+def test_without_cuda_there_is_a_document_as_well(here: Run, folders: dict[str, Path], line: str) -> None:
+    line = line.format(**folders)
     code, out, err = here(f"{line} --device cuda --json")
     document = json.loads(out)
     assert code == document["exit_code"] == 5 and document["schema"] == 1

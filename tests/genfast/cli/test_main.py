@@ -6,18 +6,27 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import genfast
+from genfast.cli import app
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(genfast.__file__).parents[1])}
 GENFAST = [sys.executable, "-m", "genfast"]
+COMMANDS = [*typer.main.get_command(app).commands]
 
 
 def test_help_names_every_command(cli) -> None:
     for arguments in (), ("--help",), ("-h",):
         done = cli(*arguments, check=True)
-        assert all(command in done.stdout for command in ("sample", "fid", "models", "info"))
+        assert all(f" {command} " in done.stdout for command in COMMANDS)
         assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_ends_with_an_example(cli, command: str) -> None:
+    done = cli(command, "--help", check=True)
+    assert done.stdout.rstrip().splitlines()[-1].startswith(f" Example: genfast {command}") and done.stderr == ""
 
 
 def test_version(cli) -> None:

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 import genfast
-from genfast import bundle
+from genfast.bundles import bundle
+from tests.graphs.bundles import ROLES
 
 PULL = [sys.executable, "-m", "genfast", "pull", "ffhq1024"]  # never shipped
-ROLES = ("predict", "draw", "themes", "decode", "encode", "evidence", "recognise", "borders", "seams")
-FILES = ("index.json", "manifest.json", *(f"{role}.onnx" for role in ROLES))
+FILES = ("index.json", "manifest.json", "image_embeddings.npy", *(f"{role}.onnx" for role in ROLES))
 
 
 @pytest.fixture

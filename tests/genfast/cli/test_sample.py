@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,10 @@ import pytest
 from PIL import Image
 
 import genfast
-from genfast import images
+from genfast.images import folder, io, params, sheets
+from genfast.samplers.options import MaskGITOptions, RandomOrderOptions, SundaeOptions, TokenOptions
+from tests.genfast.cli.conftest import Run
+from tests.genfast.cli.test_interruptions import start
 
 
 def test_images_are_written_and_their_paths_printed(cli, tiny_bundle: Path, tmp_path: Path) -> None:
@@ -21,8 +25,8 @@ def test_images_are_written_and_their_paths_printed(cli, tiny_bundle: Path, tmp_
     assert done.stdout.splitlines() == [str(out / name) for name in names]
     assert sorted(path.name for path in out.iterdir()) == names
     expected = genfast.load(str(tiny_bundle)).sample(3, seed=7, start=5)
-    assert np.array_equal(images.read_all([out / name for name in names[:3]]), expected)
-    assert np.array_equal(images.read(out / names[3]), images.contact_sheet(expected))
+    assert np.array_equal(folder.read_all([out / name for name in names[:3]]), expected)
+    assert np.array_equal(io.read(out / names[3]), sheets.contact_sheet(expected))
 
 
 def test_without_options_paths_are_relative_and_one_image_needs_no_sheet(cli, tiny_bundle: Path) -> None:
@@ -43,7 +47,7 @@ def test_another_format(cli, conv_bundle: Path, tmp_path: Path, format: str) -> 
         f"{i}{part}" for i in (0, 1) for part in ("-history.png", f"-strip.{format}", f".{format}")
     ) + [f"grid-0-1.{format}"]
     drawn = genfast.load(str(conv_bundle)).sample(2)
-    written = images.read_all([out / f"conv-0-{i}.{format}" for i in (0, 1)])
+    written = folder.read_all([out / f"conv-0-{i}.{format}" for i in (0, 1)])
     assert np.abs(written.astype(int) - drawn).mean() < (0.1 if format == "webp" else 5)
 
     card = json.loads(cli("info", out / f"conv-0-1.{format}", "--json").stdout)
@@ -89,7 +93,7 @@ def test_overwrite(cli, tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny-0-1.png").write_bytes(b"mine")
     cli("sample", "--model", tiny_bundle, "--out", tmp_path, "--overwrite", check=True)
     expected = genfast.load(str(tiny_bundle)).sample(1, start=1)[0]
-    assert np.array_equal(images.read(tmp_path / "tiny-0-1.png"), expected)
+    assert np.array_equal(io.read(tmp_path / "tiny-0-1.png"), expected)
 
 
 def test_skip_existing_fills_the_gaps(cli, tiny_bundle: Path, tmp_path: Path) -> None:
@@ -119,8 +123,8 @@ def test_models_of_tokens_take_turns_at_classes(cli, token_bundle: Path, tmp_pat
         ],
         "grid": f"{tmp_path}/squares-0-grid-0-3.png",
     }
-    expected = genfast.load(str(token_bundle)).sample(4, steps=3)
-    assert np.array_equal(images.read_all([tmp_path / f"squares-0-{i}.png" for i in range(4)]), expected)
+    expected = genfast.load(str(token_bundle), steps=3).sample(4)
+    assert np.array_equal(folder.read_all([tmp_path / f"squares-0-{i}.png" for i in range(4)]), expected)
 
 
 def test_a_diffusion_model_draws_the_class_that_is_asked_for(cli, shaded_bundle: Path, tmp_path: Path) -> None:
@@ -128,29 +132,50 @@ def test_a_diffusion_model_draws_the_class_that_is_asked_for(cli, shaded_bundle:
     (drawn,) = json.loads(done.stdout)["images"]
     assert drawn["class"] == "light" and "--class light" in cli("info", drawn["path"], check=True).stdout
     assert np.array_equal(
-        images.read_all([Path(drawn["path"])])[0], genfast.load(str(shaded_bundle)).sample(1, label="light")[0]
+        folder.read_all([Path(drawn["path"])])[0], genfast.load(str(shaded_bundle)).sample(1, label="light")[0]
     )
 
 
 def test_options_of_sampling_are_obeyed(cli, token_bundle: Path, tmp_path: Path) -> None:
-    options = "--class green --order random --temperature 2 --temperature-end 1.5 --share 0.4 --share-end 0.9"
-    more = "--min-steps 2 --guidance 1.5 --steps 9 --start 3 -n 1"
+    options = "--class green --sampler sundae --temperature 2 --temperature-end 1.5 --redraw-ratio 0.4"
+    more = "--redraw-ratio-end 0.9 --min-steps 2 --guidance 1.5 --steps 9 --start 3 -n 1"
     done = cli("sample", "--model", token_bundle, "--out", tmp_path, *options.split(), *more.split(), "--json")
     assert [image["class"] for image in json.loads(done.stdout)["images"]] == ["green"]
     expected = genfast.load(str(token_bundle)).sample(
         1,
         start=3,
         label="green",
-        order="random",
-        temperature=2.0,
-        temperature_end=1.5,
-        share=0.4,
-        share_end=0.9,
-        min_steps=2,
-        guidance=1.5,
-        steps=9,
+        options=SundaeOptions(
+            steps=9,
+            temperature=2.0,
+            temperature_end=1.5,
+            redraw_ratio=0.4,
+            redraw_ratio_end=0.9,
+            min_steps=2,
+            guidance=1.5,
+        ),
     )
-    assert np.array_equal(images.read(tmp_path / "squares-0-3.png"), expected[0])
+    assert np.array_equal(io.read(tmp_path / "squares-0-3.png"), expected[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--power 3 --refine 0.5", MaskGITOptions(steps=7, temperature_end=0.5, power=3.0, refine=0.5)),
+        (
+            "--sampler random-order --power 1.5 --temperature 2",
+            RandomOrderOptions(steps=7, temperature=2.0, temperature_end=0.5, power=1.5),
+        ),
+        ("--sampler sundae --redraw-ratio 0.9", SundaeOptions(steps=7, temperature_end=0.5, redraw_ratio=0.9)),
+        ("--choice-temperature 4", MaskGITOptions(steps=7, temperature_end=0.5, choice_temperature=4.0)),
+    ],
+)
+def test_what_is_not_given_is_as_the_card_says(
+    run: Run, token_bundle: Path, tmp_path: Path, options: str, expected: TokenOptions
+) -> None:
+    assert run(f"sample --model {token_bundle} -n 5 --no-grid --out {tmp_path} {options}")[0] == 0
+    drawn = genfast.load(str(token_bundle)).sample(5, options=expected)
+    assert np.array_equal(folder.read_all([tmp_path / f"squares-0-{i}.png" for i in range(5)]), drawn)
 
 
 @pytest.mark.parametrize("name", ["token_bundle", "tiny_bundle"])
@@ -165,8 +190,8 @@ def test_history(cli, name: str, tmp_path: Path, request: pytest.FixtureRequest)
         str(tmp_path / f"{stem}{part}.png") for part in ("", "-history", "-strip")
     ]
     frames = list(model.history(2))
-    assert np.array_equal(images.read(tmp_path / f"{stem}.png"), model.sample(1, start=2)[0])
-    assert np.array_equal(images.read(tmp_path / f"{stem}-strip.png"), images.strip(frames))
+    assert np.array_equal(io.read(tmp_path / f"{stem}.png"), model.sample(1, start=2)[0])
+    assert np.array_equal(io.read(tmp_path / f"{stem}-strip.png"), sheets.strip(frames))
     with Image.open(tmp_path / f"{stem}-history.png") as png:
         assert 1 < png.n_frames <= len(frames) + 1  # frames that are equal are merged
 
@@ -181,9 +206,9 @@ def test_history(cli, name: str, tmp_path: Path, request: pytest.FixtureRequest)
 
 def test_a_contact_sheet_of_large_images_stays_readable(cli, tiny_bundle: Path, tmp_path: Path) -> None:
     for i in range(20):
-        images.write(tmp_path / f"tiny-0-{i}.png", np.full((1000, 1000, 3), 10 * i, np.uint8))
+        io.write(tmp_path / f"tiny-0-{i}.png", np.full((1000, 1000, 3), 10 * i, np.uint8))
     cli("sample", "--model", tiny_bundle, "-n", 20, "--out", tmp_path, "--skip-existing", check=True)
-    sheet = images.read(tmp_path / "tiny-0-grid-0-19.png")
+    sheet = io.read(tmp_path / "tiny-0-grid-0-19.png")
     assert sheet.shape == (4 * 334, 5 * 334, 3) and sheet[-1, -1].tolist() == [190] * 3
 
 
@@ -195,7 +220,7 @@ def test_a_stand_in(cli, token_bundle: Path, tmp_path: Path) -> None:
     (line,) = done.stderr.splitlines()
     assert line.startswith("genfast: ffhq1024's weights are not published") and "avatars1024 instead" in line
     assert json.loads(done.stdout)["model"] == "avatars1024"
-    assert images.read_recipe(tmp_path / "avatars1024-0-0.png").model == "avatars1024"
+    assert params.read_params(tmp_path / "avatars1024-0-0.png").model == "avatars1024"
 
     for refused in cli(*run, "--no-stand-in", env=environment), cli("fid", "--model", "ffhq1024", env=environment):
         assert refused.returncode == 4
@@ -218,11 +243,11 @@ def test_a_terminal_gets_a_progress_bar_on_stderr_alone(tiny_bundle: Path, tmp_p
     assert len(done.stdout.splitlines()) == 3 and "drawing" not in done.stdout
 
 
-def test_the_loss_is_part_of_the_recipe(cli, tmp_path: Path) -> None:
+def test_the_loss_is_said_in_the_image(cli, tmp_path: Path) -> None:
     done = cli("sample", "--loss", "relativistic", "-n", 1, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     plain = cli("sample", "-n", 1, "--out", tmp_path / "plain")
-    one, other = (images.read(Path(run.stdout.strip())) for run in (done, plain))
+    one, other = (io.read(Path(run.stdout.strip())) for run in (done, plain))
     assert np.array_equal(one, other)
     card = json.loads(cli("info", done.stdout.strip(), "--json").stdout)
     assert card["options"] == {"class": "t-shirt", "loss": "relativistic"}
@@ -256,8 +281,26 @@ def test_what_is_kept_is_what_was_asked_for(cli, token_bundle: Path, tmp_path: P
     run = ("sample", "--model", token_bundle, "--steps", 3, "--out", tmp_path, "-n")
     cli(*run, 2, "--class", "red", check=True)
     refused = cli(*run, 3, "--class", "green", "--skip-existing")
-    assert refused.returncode == 2 and "squares-0-0.png was drawn otherwise" in refused.stderr
+    assert refused.returncode == 2 and re.search(r"squares-0-[01]\.png was drawn otherwise", refused.stderr)
     cli(*run, 3, "--class", "red", "--skip-existing", check=True)
     shipped = ("sample", "--out", tmp_path, "-n", 2, "--no-grid")
     cli(*shipped, "--loss", "relativistic", check=True)
     cli(*shipped, "--skip-existing", check=True)  # the same weights
+
+
+def test_paths_are_printed_as_images_are_done(conv_bundle: Path, tmp_path: Path) -> None:
+    """A reader learns of an image while later ones are still drawn, and of those that were there in their order."""
+    run = ["sample", "--model", conv_bundle, "-n", 10**6, "--batch", 2, "--out", tmp_path]
+    with start(*run) as process:
+        assert process.stdout is not None
+        for i in range(6):
+            path = Path(process.stdout.readline().decode().rstrip("\n"))
+            assert path == tmp_path / f"conv-0-{i}.png" and io.read(path).shape == (28, 28, 1)
+        process.kill()
+    for i in 0, 3, 4:
+        (tmp_path / f"conv-0-{i}.png").unlink()
+    with start(*run, "--skip-existing") as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().decode() for _ in range(8)]
+        process.kill()
+    assert lines == [f"{tmp_path}/conv-0-{i}.png\n" for i in range(8)]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import genfast
-from genfast import bundle, images
+from genfast.bundles import bundle
 from genfast.errors import InputError, UsageError
+from genfast.images.folder import read_folder
 from genfast.metrics.evaluate import between, compare, describe, evaluate, judges, save_statistics
 from genfast.metrics.features import Embedder
 from genfast.metrics.frechet import Moments, frechet_distance
@@ -55,7 +56,7 @@ def test_folders_and_their_statistics_score_alike(folder: Folder, means: Path, t
     save_statistics(b, tmp_path / "b.npz", str(means), device="cpu")
     direct = between(a, b, str(means), device="cpu")[0]
     assert direct.fid == pytest.approx(
-        frechet_distance(*(Moments.of(np.concatenate([*images.read_folder(path)]).mean((1, 2))) for path in (a, b))),
+        frechet_distance(*(Moments.of(np.concatenate([*read_folder(path)]).mean((1, 2))) for path in (a, b))),
         rel=1e-4,
     )
     assert direct.floor is not None and direct.floor < direct.fid
@@ -98,5 +99,5 @@ def test_a_data_set_that_no_extractor_holds(means: Path) -> None:
 
 def test_an_image_set_to_itself(folder: Folder, means: Path) -> None:
     embedder = Embedder(bundle.load(means), "cpu")
-    seen, _ = describe(images.read_folder(folder("a", 50)), [embedder], "a")[0]
+    seen, _ = describe(read_folder(folder("a", 50)), [embedder], "a")[0]
     assert compare(seen, seen, 0).fid == pytest.approx(0, abs=1e-6)

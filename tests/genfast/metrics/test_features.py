@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genfast import bundle
+from genfast.bundles import bundle
 from genfast.errors import InputError, UsageError
 from genfast.metrics.features import Embedder
 

@@ -3,14 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genfast import images
 from genfast.errors import InputError
+from genfast.images import io
 from training.data.folder import Folder
 
 
 def fill(folder: Path, n: int) -> None:
     for i in range(n):
-        images.write(folder / f"{i:02d}.png", np.full((12, 16, 3), i, np.uint8))
+        io.write(folder / f"{i:02d}.png", np.full((12, 16, 3), i, np.uint8))
 
 
 def test_splits_are_ranges_of_the_sorted_files(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_splits_are_ranges_of_the_sorted_files(tmp_path: Path) -> None:
 def test_images_are_cut_to_their_middle_and_resized(tmp_path: Path) -> None:
     wide = np.zeros((10, 30, 1), np.uint8)
     wide[:, 10:20] = 200
-    images.write(tmp_path / "wide.png", wide)
+    io.write(tmp_path / "wide.png", wide)
     image = Folder(tmp_path, 40, "train")[0]
     assert image.shape == (40, 40, 3) and image.dtype == np.uint8
     assert (image[:, 12:-12] == 200).all()  # resampling may look past the cut

@@ -1,40 +1,22 @@
-"""Token sets: what is written, going on with it, and what is refused."""
+"""Token sets as a data set: what is read, and what is refused."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from typer.testing import CliRunner
 
-from training.__main__ import app
-from training.data import class_names, load, signed
-from training.data.tokens import FILE, about, check, encode, identity, load_vqgan, read
-from training.nets.vqgan import VQGAN
+from training.data.datasets import class_names, load
+from training.data.tokens import FILE, read
 from training.recipe import DataConfig
+from training.token_set import encode
 
 
 @pytest.fixture
 def folder(vqgan: Path, tmp_path: Path) -> Path:
     encode(vqgan, tmp_path / "tokens", "train")
     return tmp_path / "tokens"
-
-
-def test_tokens_are_those_of_the_vqgan(folder: Path, vqgan: Path) -> None:
-    network, data = load_vqgan(vqgan)
-    images, labels = load(data, "train")
-    grids, found = read(folder, "train")
-    assert grids.shape == (len(images), 4, 4) and grids.dtype == np.uint16
-    pixels = torch.from_numpy(np.stack([images[i] for i in range(len(images))])).permute(0, 3, 1, 2)
-    assert (grids == network.encode(signed(pixels)).numpy()).mean() > 0.99  # but for ties, which batches may break
-    assert np.array_equal(found, labels)
-    described = about(folder)
-    assert (described.vocabulary, described.regions, described.done) == (32, 2, {"train": len(images)})
-    assert described.data == "folder" and described.vqgan == identity(network)
 
 
 def test_they_are_a_data_set(folder: Path) -> None:
@@ -44,66 +26,6 @@ def test_they_are_a_data_set(folder: Path) -> None:
     assert load(data, "train")[0].shape == (36, 4, 4)
     with pytest.raises(ValueError, match="no validation tokens"):
         load(data, "validation")
-
-
-def test_data_sets_name_their_classes() -> None:
-    assert "toon-head" in class_names(DataConfig(name="avatars")) and len(class_names(DataConfig())) == 10
-
-
-def test_a_killed_encoding_is_gone_on_with(
-    folder: Path, vqgan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    batches = []
-    whole = VQGAN.encode
-
-    def dies(self: VQGAN, images: torch.Tensor) -> torch.Tensor:
-        if len(batches) == 4:
-            raise KeyboardInterrupt
-        batches.append(images)
-        return whole(self, images)
-
-    out = tmp_path / "killed"
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(VQGAN, "encode", dies)
-        encode(vqgan, out, "train")
-    assert about(out).done == {"train": 12}  # one look at an image, then three batches of 4
-    with pytest.raises(ValueError, match="holds 12 of 36 train grids"):
-        read(out, "train")
-    assert len(read(out, "train", 12)[0]) == 12
-    encode(vqgan, out, "train", 17)  # fewer than there was room for
-    assert len(read(out, "train")[0]) == 17
-    encode(vqgan, out, "train")
-    assert (out / "train.npy").read_bytes() == (folder / "train.npy").read_bytes()
-    assert (out / FILE).read_bytes() == (folder / FILE).read_bytes()
-
-
-def test_more_are_added_to_those_that_are_done(folder: Path, vqgan: Path, tmp_path: Path) -> None:
-    out = tmp_path / "grown"
-    assert encode(vqgan, out, "train", 5) == 5
-    np.save(out / "train.npy", np.full((5, 4, 4), 7, np.uint16))  # so that what is kept can be told from what is new
-    assert encode(vqgan, out, "train", 9) == 9
-    grids, labels = read(out, "train")
-    assert (grids[:5] == 7).all() and np.array_equal(grids[5:], read(folder, "train")[0][5:9]) and len(labels) == 9
-    assert encode(vqgan, out, "train", 3) == 9 and len(read(out, "train")[0]) == 9
-
-
-def test_splits_lie_side_by_side(folder: Path, vqgan: Path) -> None:
-    encode(vqgan, folder, "validation")
-    assert about(folder).done == {"train": 36, "validation": 2} and len(read(folder, "validation")[0]) == 2
-
-
-def test_another_vqgan_adds_nothing(folder: Path, make_vqgan: Callable[[int], Path]) -> None:
-    with pytest.raises(ValueError, match="holds the tokens of another VQ-GAN"):
-        encode(make_vqgan(1), folder, "validation")
-
-
-def test_the_decoder_does_not_change_what_tokens_mean(folder: Path, vqgan: Path) -> None:
-    network, _ = load_vqgan(vqgan)
-    torch.nn.init.normal_(network.decoder.linear.weight)
-    check(folder, network)
-    network.encoder.linear.weight[0, 0, 0, 0] += 1
-    with pytest.raises(ValueError, match="another VQ-GAN"):
-        check(folder, network)
 
 
 def damage_truncate(folder: Path) -> None:
@@ -161,34 +83,3 @@ def test_damage_is_refused_in_a_line(folder: Path, damage: Callable[[Path], None
     with pytest.raises(ValueError, match=message) as caught:
         read(folder, "train")
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
-
-
-def test_what_is_no_vqgan_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="has no checkpoint"):
-        load_vqgan(tmp_path)
-
-
-def test_the_command_line(folder: Path, vqgan: Path, tmp_path: Path) -> None:
-    arguments = ["tokens", str(vqgan), str(tmp_path / "out"), "--count", "6"]
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0 and "6 train images" in done.stdout
-    assert np.array_equal(read(tmp_path / "out", "train")[0], read(folder, "train")[0][:6])
-    (tmp_path / "out" / FILE).write_text("{")
-    again = subprocess.run([sys.executable, "-m", "training", *arguments], capture_output=True, text=True)
-    assert again.returncode == 1 and again.stderr.count("\n") == 1
-    assert again.stderr.startswith("training: error: ") and "is no token set" in again.stderr
-
-
-def test_two_splits_are_encoded_at_the_same_time(
-    folder: Path, vqgan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, others = VQGAN.encode, iter(["validation"])
-
-    def amidst(self: VQGAN, images: torch.Tensor) -> torch.Tensor:
-        if len(images) == 4 and (other := next(others, None)):
-            encode(vqgan, tmp_path / "both", other)
-        return whole(self, images)
-
-    monkeypatch.setattr(VQGAN, "encode", amidst)
-    encode(vqgan, tmp_path / "both", "train")
-    assert about(tmp_path / "both").done == {"train": 36, "validation": 2}

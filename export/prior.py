@@ -1,0 +1,164 @@
+"""A prior over tokens as graphs: `predict`, `draw` and `embed`, of weights that are rounded for small files."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from export.draw import draw, quantise_keys
+from export.graph import Arrays, export, parity, relative
+from export.int8 import PRODUCTS, round_linear, store_int8
+from export.ort_ops import fused
+from export.precision import graph_file
+from export.weights import Rounded, store_half
+from training.nets.hourglass import Hourglass, HourglassConfig
+from training.nets.token_head import TokenHead
+from training.nets.vqgan import VQGAN
+
+HIDDEN = 1e-3  # what logits are made of may differ by, some of it being as large as 20: rounding
+
+
+class Predict(nn.Module):
+    """Tokens, labels, image embeddings and what is known to what logits are linear in."""
+
+    def __init__(self, network: Hourglass) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tensor, label: Tensor, image_embedding: Tensor, known: Tensor) -> Tensor:
+        """Tokens (B, N), label (B,), image_embedding (B, K), known (B, N) to `hidden` (B, N, W + 1)."""
+        return self.network.predict(tokens, label, image_embedding, known)
+
+
+class Embed(nn.Module):
+    """Tokens that are known in part to the embedding of the image that all of them make, and its label."""
+
+    def __init__(self, network: Hourglass) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, N), known (B, N) to `image_embedding` (B, K) and logits `label` (B, classes + 1)."""
+        return self.network.embed_image(tokens, known)
+
+
+class FrozenHead(TokenHead):
+    """An output layer whose keys (R * R, V, W) are given, rather than computed from its codes."""
+
+    def __init__(self, config: HourglassConfig, keys: Tensor) -> None:
+        super().__init__(
+            side=config.tokens,
+            regions=config.regions,
+            vocabulary=config.vocabulary,
+            codes=config.codes,
+            features=config.features,
+            image_embedding=config.image_embedding,
+            unigram_rank=config.unigram_rank,
+        )
+        self.given = keys
+
+    def keys(self) -> Tensor:
+        return self.given
+
+
+class Frozen(Hourglass):
+    """A prior whose keys (R * R, V, W) are given; its weights are copies."""
+
+    def __init__(self, network: Hourglass, keys: Tensor) -> None:
+        super().__init__(network.config)
+        self.token_head = FrozenHead(network.config, keys)
+        self.load_state_dict(network.state_dict())
+
+
+def freeze(network: Hourglass, codec: VQGAN) -> Frozen:
+    """The prior as it is stored: its keys a table, its large weights rounded, and its codes those of the codebook.
+
+    It shares the codebook with the VQ-GAN's graphs; the first layers undo what made its codes alike in size.
+    """
+    levels, scale = quantise_keys(network.token_head.keys().numpy())
+    frozen = Frozen(network, torch.from_numpy((levels * scale).swapaxes(1, 2))).eval()
+    frozen.token_head.codes.copy_(codec.codebook)
+    for layer in frozen.readers:
+        layer.get_parameter("weight").div_(codec.codebook.square().mean().sqrt())
+    frozen.image_embedder.half().float()
+    frozen.image_embeddings.copy_(frozen.image_embeddings.half())
+    # Not the layers that read codes: principal components differ so much in size that int8 would lose most of them.
+    round_linear(*frozen.trunk, frozen.out)
+    return frozen
+
+
+def export_predict(network: Hourglass, codes: Rounded, folder: Path) -> dict[str, float]:
+    """Write predict.onnx, and one for each of the other PRODUCTS; returns the parity of the first, by batch size."""
+    module, path = Predict(network), folder / "predict.onnx"
+    with fused(network):
+        export(module, predict_inputs(network, 2), path, ["hidden"])
+    store_half(path, [codes])
+    for precision, product in PRODUCTS.items():
+        store_int8(path, folder / graph_file("predict", precision), product)
+    return parity(module, path, lambda batch: predict_inputs(network, batch), HIDDEN)
+
+
+def export_embed(network: Hourglass, codes: Rounded, folder: Path) -> dict[str, float]:
+    """Write embed.onnx; returns its parity, by batch size."""
+    module, path = Embed(network), folder / "embed.onnx"
+    export(module, embed_inputs(network, 2), path, ["image_embedding", "label"])
+    store_half(path, [codes])
+    return parity(module, path, lambda batch: embed_inputs(network, batch), compare=relative)
+
+
+def export_draw(network: Hourglass, folder: Path) -> dict[str, float]:
+    """Write draw.onnx, and one for each of the other PRODUCTS.
+
+    Returns how far the probabilities of the first are from those of the network, by batch size. Near ties make no
+    difference: each number is to lie between the CDF before its token and the CDF after it.
+    """
+    path, head = folder / "draw.onnx", network.token_head
+    for precision, product in PRODUCTS.items():
+        own = folder / graph_file("draw", precision)
+        draw(head.keys().numpy(), head.bias.numpy(), network.config.tokens, own, product)
+
+    def make_inputs(batch: int) -> dict[str, Tensor]:
+        z = predict_inputs(network, batch)
+        drawn = {"hidden": network.predict(*z.values()), "tokens": z["tokens"], "update": z["known"]}
+        drawn |= {"temperature": torch.rand(batch) + 0.5, "uniform": torch.rand(z["tokens"].shape)}
+        drawn |= {"return_prob": torch.ones(batch, dtype=torch.bool)}
+        return drawn | {"logit_bias": torch.randn(*z["tokens"].shape, network.config.vocabulary)}
+
+    def distributions(
+        hidden: Tensor,
+        z: Tensor,
+        update: Tensor,
+        temperature: Tensor,
+        uniform: Tensor,
+        return_prob: Tensor,
+        logit_bias: Tensor,
+    ) -> list[Tensor]:
+        logits = head.logits(hidden, z) + logit_bias  # (B, N, V)
+        cdf = (logits.double() / temperature[:, None, None]).softmax(2).cumsum(2)
+        return [cdf, logits.softmax(2), uniform, update, z]
+
+    def compare(wanted: Arrays, got: Arrays) -> float:
+        (cdf, p, uniform, update, z), (drawn, probability) = wanted, got
+        if ((drawn != z) & ~update).any():
+            return np.inf
+        after = np.take_along_axis(cdf, drawn[..., None], 2)[..., 0]
+        before = np.where(drawn > 0, np.take_along_axis(cdf, drawn[..., None] - 1, 2)[..., 0], 0)
+        difference = np.abs(np.take_along_axis(p, drawn[..., None], 2)[..., 0] - probability)
+        return float(np.max([x[update] for x in (before - uniform, uniform - after, difference)]))
+
+    return parity(distributions, path, make_inputs, compare=compare)
+
+
+def embed_inputs(network: Hourglass, batch: int) -> dict[str, Tensor]:
+    """Random tokens, most of them known."""
+    z = torch.randint(network.config.vocabulary, (batch, network.config.tokens**2))
+    return {"tokens": z, "known": torch.rand(z.shape) < 0.8}
+
+
+def predict_inputs(network: Hourglass, batch: int) -> dict[str, Tensor]:
+    """Random tokens, labels and image embeddings, and which tokens are known."""
+    config = network.config
+    label, embedding = torch.randint(config.classes + 1, (batch,)), 2 * torch.rand(batch, config.image_embedding) - 1
+    z, known = embed_inputs(network, batch).values()
+    return {"tokens": z, "label": label, "image_embedding": embedding, "known": known}

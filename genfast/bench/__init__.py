@@ -1,0 +1,1 @@
+"""How fast a model draws, and what it takes."""

@@ -1,0 +1,1 @@
+"""Images in files, as people have them."""

@@ -1,0 +1,138 @@
+"""Folders of images, of any length: names are sorted on disk, and few images are in memory at a time."""
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+
+from genfast.errors import InputError
+from genfast.images import io
+from genfast.images.params import read_params
+from genfast.images.sheets import shrink
+from genfast.types import Pixels
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_BATCH = 2**26  # bytes of the images of a folder that are read at a time
+
+
+class Folder:
+    """The images under a folder, chosen by suffix, in the order of their paths. Hidden ones are passed over.
+
+    Their names lie in a temporary database, so that memory does not grow with their number. Raises InputError where
+    there is no folder, or nothing in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise InputError(f"{folder} is no folder")
+        self.folder = folder
+        # Kept on disk where it grows. Names are bytes: on Linux they need not be text.
+        self._names = sqlite3.connect("", check_same_thread=False)
+        self._names.execute("CREATE TABLE image (sort BLOB PRIMARY KEY, stem BLOB) WITHOUT ROWID")
+        self._names.executemany("INSERT INTO image VALUES (?, ?)", map(_keys, _walk(folder, "")))
+        self._names.execute("CREATE INDEX by_stem ON image (stem)")
+        if not len(self):
+            raise InputError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))})")
+
+    def __len__(self) -> int:
+        count: int = self._names.execute("SELECT count(*) FROM image").fetchone()[0]
+        return count
+
+    def __iter__(self) -> Iterator[Path]:
+        """Their paths, relative to the folder."""
+        with closing(self._names.execute("SELECT sort FROM image ORDER BY sort")) as found:
+            for (name,) in found:
+                yield _path(name)
+
+    def like(self, relative: Path) -> Path | None:
+        """The last image whose path differs from this one in its suffix at most; None where there is none."""
+        stem = _keys(os.fspath(relative))[1]
+        found = self._names.execute("SELECT max(sort) FROM image WHERE stem = ?", (stem,)).fetchone()
+        return None if found[0] is None else _path(found[0])
+
+    def twins(self) -> Iterator[tuple[Path, Path]]:
+        """Pairs of images whose paths differ in their suffix alone."""
+        query = "SELECT min(sort), max(sort) FROM image GROUP BY stem HAVING count(*) > 1 ORDER BY 1"
+        with closing(self._names.execute(query)) as found:
+            for first, second in found:
+                yield _path(first), _path(second)
+
+
+def _walk(folder: Path, under: str) -> Iterator[str]:
+    """Names of image files under a folder, with the folders that they lie in."""
+    with os.scandir(folder / under) as entries:
+        for entry in entries:
+            name = f"{under}{entry.name}"
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(folder, f"{name}/")
+            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():
+                yield name
+
+
+def _keys(name: str) -> tuple[bytes, bytes]:
+    """What a name is sorted by, folder by folder, and that of its stem."""
+    sort, stem = (os.fsencode(text).replace(b"/", b"\0") for text in (name, os.path.splitext(name)[0]))
+    return sort, stem
+
+
+def _path(sort: bytes) -> Path:
+    return Path(os.fsdecode(sort.replace(b"\0", b"/")))
+
+
+def find(folder: Path) -> list[Path]:
+    """The paths of all images under a folder, in their order. Raises InputError as Folder does."""
+    return [folder / path for path in Folder(folder)]
+
+
+def read_all(paths: Sequence[Path], side: int | None = None) -> Pixels:
+    """Read images of one shape: uint8 [N, H, W, C], those larger than `side` shrunk by a whole factor.
+
+    Raises InputError as io.read does, and where shapes differ.
+    """
+    return np.stack([shrink(image, side or max(image.shape)) for image in _alike(paths)])
+
+
+def read_folder(folder: Path) -> Iterator[Pixels]:
+    """Read all images under a folder, some 64 MB at a time: uint8 [B, H, W, C].
+
+    Sheets and histories that genfast wrote beside its images are left out, unless there is nothing else. Raises
+    InputError as Folder and `read_all` do.
+    """
+    found = Folder(folder)
+    paths = (folder / path for path in found if not _shows_several(folder / path))
+    first = next(paths, None)
+    images = _alike(chain([first], paths) if first else (folder / path for path in found))
+    for image in images:
+        yield np.stack([image, *islice(images, max(1, _BATCH // image.nbytes) - 1)])
+
+
+def _alike(paths: Iterable[Path]) -> Iterator[Pixels]:
+    """Read images one by one. Raises InputError as `read_all` does."""
+    first: tuple[Path, Pixels] | None = None
+    for path in paths:
+        image = io.read(path)
+        first = first or (path, image)
+        if image.shape != first[1].shape:
+            raise InputError(f"images differ in shape: {first[0]} is {_shape(first[1])}, {path} is {_shape(image)}")
+        yield image
+
+
+def _shows_several(path: Path) -> bool:
+    """Whether an image is a sheet, strip or history that genfast wrote."""
+    if not any(mark in path.stem for mark in ("-grid-", "-history", "-strip")):
+        return False
+    try:
+        return read_params(path).shows_several()
+    except InputError:
+        return False
+
+
+def _shape(image: Pixels) -> str:
+    height, width, channels = image.shape
+    return f"{width}x{height} {'grey' if channels == 1 else 'RGB'}"

@@ -1,0 +1,1 @@
+"""Repainting what a mask marks, and not a bit of the rest."""

@@ -1,0 +1,122 @@
+"""Inpainting: repaint what a mask marks of an image of any size, and not a bit of the rest.
+
+A model sees windows of the image, scaled to its own size where it must be, with the hole blanked: what lies under the
+mask has no influence on the result. Each window is filled in turn and sees the fills of those before it. A fill is then
+moved towards its surroundings by the smoothest of fields that closes the step at the hole's edge, which is what Poisson
+blending amounts to (Perez et al. 2003), and pasted where the mask is true, nowhere else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from genfast.errors import UsageError
+from genfast.images.sheets import shrink
+from genfast.inpainting import masks
+from genfast.inpainting.windows import Area, Window, windows
+from genfast.models.base import Model, check_range
+from genfast.samplers.options import Options
+from genfast.types import Floats, Levels, Mask, Pixels
+
+_FRAME_SIDE = 1024  # pixels: the pictures of a history are shrunk to this at most
+
+
+@dataclass(frozen=True)
+class Fill:
+    """One way to fill a hole.
+
+    `image` is as the one that was given, `index` its place in the row of its seed. `score` is the mean log-probability,
+    in nats, of the tokens drawn given all others: None for a model without tokens, or where there was nothing to rank.
+    `history` shows how it came about, uint8 [H', W', C], the last picture being the whole image.
+    """
+
+    image: Levels
+    index: int
+    score: float | None = None
+    history: tuple[Pixels, ...] = ()
+
+
+def inpaint(
+    model: Model,
+    image: Levels,
+    mask: Mask,
+    *,
+    n: int = 1,
+    seed: int = 0,
+    grow: int = 0,
+    feather: int | None = None,
+    context: int = 0,
+    history: bool = False,
+    label: str | None = None,
+    options: Options | None = None,
+    advance: Callable[[int], object] | None = None,
+) -> list[Fill]:
+    """Fill the hole of an image, uint8 or uint16 [H, W, C], C being 1 or 3, where the mask [H, W] is true.
+
+    Returns `n` fills, the likeliest first. Outside the mask, `grow` pixels wider in every direction than it was given,
+    each equals the image to the bit. Over the outermost `feather` pixels inside it, a fill fades into the smooth
+    continuation of what is around; by default over a 256th of the height of the model's images. `context` is how many
+    pixels around the hole the model is to see, even if it must see them smaller; 0 is as much as there is at full size.
+    `label` and `options` are as Model.fill takes them; `advance` is called with 1 for each fill that is done. Raises
+    UsageError for what makes no sense.
+
+    >>> best, *others = genfast.inpaint(genfast.load("avatars1024"), image, mask, n=4)
+    """
+    if image.ndim != 3 or image.shape[2] not in (1, 3) or image.dtype not in (np.uint8, np.uint16) or not image.size:
+        raise UsageError("the image must be uint8 or uint16 [H, W, 1] or [H, W, 3]")
+    if mask.shape != image.shape[:2] or mask.dtype != np.bool_:
+        raise UsageError(f"the mask must be bool {list(image.shape[:2])}, as the image is")
+    feather = model.image.height // 256 if feather is None else feather
+    for name, value, least in ("n", n, 1), ("grow", grow, 0), ("feather", feather, 0), ("context", context, 0):
+        if not least <= value <= 100_000:
+            raise UsageError(f"{name} must lie in {least} .. 100000, not {value}")
+    model.label(0, label)
+    model.take_fill(options)
+    check_range(seed, [n - 1])
+    hole = masks.grown(mask, grow)
+    if not hole.any():
+        if advance:
+            advance(n)
+        return [Fill(image.copy(), index) for index in range(n)]
+    plan = list(windows(hole, model.image, context))
+    weight = masks.feathered(hole, feather)
+
+    def fill(index: int) -> Fill:
+        canvas, todo = image.copy(), hole.copy()
+        logs: list[Floats] = []
+        frames: list[Pixels] = []
+        for number, (frame, core) in enumerate(plan):
+            now = np.zeros_like(todo)
+            now[core] = todo[core]
+            window = Window(canvas[frame], todo[frame], now[frame], weight[frame])
+            picture, hole_seen = window.seen(model.image)
+
+            def callback(picture: Pixels, window: Window = window, frame: Area = frame) -> None:
+                shown = canvas.copy()
+                shown[frame] = window.pasted(picture)
+                frames.append(shrink(_eight_bits(shown), _FRAME_SIDE))
+
+            filled, some = model.fill(
+                picture,
+                hole_seen,
+                index=index + (number << 32),  # random numbers of its own
+                seed=seed,
+                label=label,
+                options=options,
+                rank=n > 1,
+                callback=callback if history else None,
+            )
+            canvas[frame] = window.pasted(filled)
+            todo[core] = False
+            logs.append(some)
+        if advance:
+            advance(1)
+        judged = np.concatenate(logs)
+        return Fill(canvas, index, float(judged.mean()) if judged.size else None, tuple(frames))
+
+    return sorted(map(fill, range(n)), key=lambda fill: -(fill.score or 0))
+
+
+def _eight_bits(image: Levels) -> Pixels:
+    return (image // (np.iinfo(image.dtype).max // 255)).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""Loaded models: one class a family, one face."""

@@ -1,0 +1,188 @@
+"""The face of a loaded model, whatever its family."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from genfast.bundles.bundle import Bundle
+from genfast.bundles.manifest import ImageSize
+from genfast.errors import UsageError
+from genfast.samplers.options import Options
+from genfast.types import Floats, Mask, Pixels, Tokens
+
+State = Pixels | Tokens  # [B, ...]: what a sampler makes
+
+
+@dataclass(frozen=True)
+class Model(ABC):
+    """A sampler, ready to draw; `genfast.load` makes one.
+
+    Wherever it draws, `label` is the name of a class, where it has classes, which by default take turns; `options` are
+    those of a sampler that it can use, by default its own `options`. Every method raises UsageError for a label or
+    options that the model does not take, and for a seed or an index beyond 0 .. 2**63 - 1.
+    """
+
+    bundle: Bundle
+    name: str  # in the catalogue, else that of the bundle
+    steps: int  # that it takes by default
+    options: Options | None  # that it draws with by default; None where there is nothing to choose
+    fill_options: Options | None  # likewise, of `fill`
+
+    @property
+    def image(self) -> ImageSize:
+        """What it draws."""
+        assert self.bundle.manifest.image  # as every manifest of a family that draws
+        return self.bundle.manifest.image
+
+    @property
+    def fill_steps(self) -> int:
+        """How many steps `fill` takes by default."""
+        return self.steps
+
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        start: int = 0,
+        batch: int | None = None,
+        label: str | None = None,
+        options: Options | None = None,
+    ) -> Pixels:
+        """Draw images start .. start + n - 1 of a seed: uint8 [n, H, W, C].
+
+        Image i of a seed is the same image whatever n, start and batch. Raises UsageError for n < 1.
+
+        >>> genfast.load("fashion28").sample(8, seed=1).shape
+        (8, 28, 28, 1)
+        """
+        if n < 1:
+            raise UsageError(f"the number of images must be at least 1, not {n}")
+        drawn = self.batches(range(start, start + n), seed=seed, batch=batch, label=label, options=options)
+        return np.concatenate(list(drawn))
+
+    def batches(
+        self,
+        indices: Iterable[int],
+        *,
+        seed: int = 0,
+        batch: int | None = None,
+        label: str | None = None,
+        options: Options | None = None,
+    ) -> Iterator[Pixels]:
+        """Draw the given images of a seed, `batch` at a time (by default as many as the bundle advises).
+
+        Yields uint8 [B, H, W, C]; indices are asked for as they are drawn. Raises UsageError for batch < 1.
+        """
+        size = self.batch_size(batch)
+        self.check(seed, indices, label, options)
+
+        def draw(chunk: list[int]) -> Pixels:
+            check_range(seed, chunk)
+            return self._pixels(self._draw(chunk, seed, size, label, options))
+
+        return map(draw, chunks(indices, size))
+
+    def batch_size(self, batch: int | None) -> int:
+        """How many images are drawn at a time. Raises UsageError for batch < 1."""
+        size = self.bundle.manifest.sampling.batch if batch is None else batch
+        if size < 1:
+            raise UsageError(f"the batch must be at least 1, not {size}")
+        return size
+
+    def history(
+        self, index: int, *, seed: int = 0, label: str | None = None, options: Options | None = None
+    ) -> Iterator[Pixels]:
+        """How an image comes about: what it starts from, then the picture after each step, each uint8 [H, W, C].
+
+        The last is the image that `sample` draws.
+        """
+        self.check(seed, [index], label, options)
+        states: list[State] = []
+        self._draw([index], seed, 1, label, options, states.append)
+        return (self._pixels(state)[0] for state in states)
+
+    def check(self, seed: int, indices: Iterable[int], label: str | None, options: Options | None) -> None:
+        """Raise UsageError for what `batches` does not take, as far as that is known before it draws."""
+        self.label(0, label)
+        self.take(options)
+        check_range(seed, [indices[0], indices[-1]] if isinstance(indices, Sequence) and indices else [])
+
+    def label(self, index: int, label: str | None = None) -> str | None:
+        """The name of the class of an image, None where the model has no classes."""
+        classes = self.bundle.manifest.classes
+        if label is None:
+            return classes[index % len(classes)] if classes else None
+        if label not in classes:
+            raise UsageError(f"{self.name} has no class {label!r}; it has: {', '.join(classes) or 'none'}")
+        return label
+
+    def _labels(self, indices: Sequence[int], label: str | None) -> Tokens:
+        """The classes [B] of images, by their place; 0 where the model has none."""
+        classes, names = self.bundle.manifest.classes, [self.label(i, label) for i in indices]
+        return np.array([classes.index(name) if name else 0 for name in names], np.int64)
+
+    def refuse(self, options: Options) -> UsageError:
+        """What to raise for options that the model does not take."""
+        family = self.bundle.manifest.family
+        return UsageError(f"{self.name} is of family {family}, which takes no options of sampler {options.sampler}")
+
+    @abstractmethod
+    def take(self, options: Options | None) -> Options | None:
+        """The options to draw with. Raises UsageError for those of a sampler that the model cannot use."""
+
+    @abstractmethod
+    def take_fill(self, options: Options | None) -> Options:
+        """Likewise to fill with."""
+
+    @abstractmethod
+    def fill(
+        self,
+        picture: Pixels,
+        hole: Mask,
+        *,
+        index: int = 0,
+        seed: int = 0,
+        label: str | None = None,
+        options: Options | None = None,
+        rank: bool = False,
+        callback: Callable[[Pixels], None] | None = None,
+    ) -> tuple[Pixels, Floats]:
+        """What the hole [H, W] of a picture, uint8 [H, W, C] of the model's size, could hold: fill `index` of a seed.
+
+        Returns a picture, whose pixels outside the hole are near the given ones and no more, and, where `rank` asks
+        for it and the model can tell, the log-probabilities of what was drawn. `callback` is given the picture before
+        and after each step. Pictures are to be blank in the hole, since models of tokens see it when they encode.
+        genfast.inpaint does the rest. Options are by default `fill_options`; the class is what the surroundings tell.
+        """
+
+    @abstractmethod
+    def _draw(
+        self,
+        indices: list[int],
+        seed: int,
+        size: int,
+        label: str | None,
+        options: Options | None,
+        callback: Callable[[State], None] | None = None,
+    ) -> State:
+        """The final state [B, ...] of B images, at most `size`. `callback` is given it before and after each step."""
+
+    @abstractmethod
+    def _pixels(self, state: State) -> Pixels:
+        """What a state looks like: uint8 [B, H, W, C]."""
+
+
+def check_range(seed: int, indices: Sequence[int]) -> None:
+    """Raise UsageError for a seed, or an index, that random numbers are not addressed by."""
+    if not all(0 <= x < 2**63 for x in (seed, *indices)):
+        raise UsageError("the seed and the indices of images must lie in 0 .. 2**63 - 1")
+
+
+def chunks(indices: Iterable[int], size: int) -> Iterator[list[int]]:
+    """So many of them at a time."""
+    left = iter(indices)
+    return iter(lambda: list(islice(left, size)), [])

@@ -1,0 +1,105 @@
+"""Loaded models of the families ddgan and ddpm."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from genfast.models.base import Model, State, check_range
+from genfast.runtime.session import Session
+from genfast.samplers import ddgan
+from genfast.samplers.options import Options, RePaintOptions
+from genfast.samplers.repaint import repaint
+from genfast.types import Floats, Mask, Pixels, Tokens
+
+
+@dataclass(frozen=True)
+class DiffusionModel(Model):
+    """A model of family ddgan or ddpm: it draws in one way, and fills by RePaint."""
+
+    fill_options: RePaintOptions
+    session: Session
+    levels: tuple[int, ...]  # of the bundle's schedule, at t = 0 .. steps: a DDPM may leave some out
+
+    def take(self, options: Options | None) -> None:
+        if options is not None:
+            raise self.refuse(options)
+
+    def take_fill(self, options: Options | None) -> RePaintOptions:
+        options = options or self.fill_options
+        if not isinstance(options, RePaintOptions):
+            raise self.refuse(options)
+        return options
+
+    def fill(
+        self,
+        picture: Pixels,
+        hole: Mask,
+        *,
+        index: int = 0,
+        seed: int = 0,
+        label: str | None = None,
+        options: Options | None = None,
+        rank: bool = False,
+        callback: Callable[[Pixels], None] | None = None,
+    ) -> tuple[Pixels, Floats]:
+        labels, chosen = self._labels([index], label), self.take_fill(options)
+        check_range(seed, [index])
+        manifest = self.bundle.manifest
+        assert manifest.schedule
+        if label is None:
+            labels[:] = len(manifest.classes)  # none: what is known of x_t tells
+        filled = repaint(
+            self._step(labels),
+            picture.transpose(2, 0, 1)[None].astype(np.float32) / 127.5 - 1,  # (1, C, H, W)
+            hole,
+            chosen,
+            alpha_bar=[manifest.schedule.alpha_bar[level] for level in self.levels],
+            latent=manifest.latent,
+            seed=seed,
+            indices=[index],
+            callback=None if callback is None else lambda pictures: callback(pictures[0]),
+        )
+        return filled[0], np.zeros(0, np.float32)
+
+    def _draw(
+        self,
+        indices: list[int],
+        seed: int,
+        size: int,
+        label: str | None,
+        options: Options | None,
+        callback: Callable[[State], None] | None = None,
+    ) -> Pixels:
+        # cuDNN tunes itself, and may round, anew for each batch size, so all batches get the same one. On the CPU
+        # constant weights are packed ahead and every image is computed alike in any batch.
+        padding = [indices[-1]] * (size - len(indices)) if self.session.device != "cpu" else []
+        images = ddgan.sample(
+            self._step(self._labels(indices + padding, label)),
+            steps=self.steps,
+            latent=self.bundle.manifest.latent,
+            shape=(self.image.channels, self.image.height, self.image.width),
+            seed=seed,
+            indices=indices + padding,
+            callback=callback,
+        )
+        return images[: len(indices)]
+
+    def _pixels(self, state: State) -> Pixels:
+        return state.astype(np.uint8, copy=False)  # which it is already
+
+    def _step(self, labels: Tokens) -> ddgan.Step:
+        """The step for one batch of these classes [B], whose state stays on the device."""
+        run, levels = self.session.bind(), np.array(self.levels)
+        told = {"label": labels} if self.bundle.manifest.classes else {}
+
+        def step(
+            x_t: npt.ArrayLike, t: npt.NDArray[np.int64], z: Floats | None, noise: Floats
+        ) -> tuple[npt.ArrayLike, npt.ArrayLike]:
+            # The network of a DDGAN was trained for its levels; that of a DDPM is told which one comes next.
+            more = {"s": levels[t - 1]} if z is None else {"z": z}
+            outputs = run(x_t=x_t, t=levels[t], noise=noise, **more, **told)
+            return outputs["x_prev"], outputs["x_0"]
+
+        return step

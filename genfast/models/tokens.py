@@ -1,0 +1,132 @@
+"""Loaded models of the family vq-sundae: a prior over the tokens of a VQ-GAN."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from genfast.bundles.manifest import TokenGrid
+from genfast.inpainting import masks
+from genfast.models.base import Model, State, check_range
+from genfast.runtime.session import Session
+from genfast.samplers.likelihood import pseudo_log_likelihood
+from genfast.samplers.options import Options, TokenOptions
+from genfast.samplers.token_step import TokenBatch, TokenNetwork, choose_image_embeddings
+from genfast.samplers.tokens import sample
+from genfast.types import Floats, Mask, Pixels, Tokens
+
+
+@dataclass(frozen=True)
+class TokenModel(Model):
+    """A model of family vq-sundae: it draws tokens by any of genfast.samplers.tokens.SAMPLERS, and decodes them."""
+
+    options: TokenOptions
+    fill_options: TokenOptions
+    tokens: TokenGrid
+    predict: Session
+    draw: Session
+    decode: Session
+    encode: Callable[[], Session]  # loaded when first called, since drawing does without; likewise:
+    pixel_likelihood: Callable[[], Session]
+    embed: Callable[[], Session]
+    image_embeddings: Callable[[], Floats]  # to draw with, by class [L, M, K]
+
+    @property
+    def fill_steps(self) -> int:
+        return self.fill_options.steps
+
+    def take(self, options: Options | None) -> TokenOptions:
+        return self._taken(options or self.options)
+
+    def take_fill(self, options: Options | None) -> TokenOptions:
+        return self._taken(options or self.fill_options)
+
+    def _taken(self, options: Options) -> TokenOptions:
+        if not isinstance(options, TokenOptions):
+            raise self.refuse(options)
+        return options
+
+    def _draw(
+        self,
+        indices: list[int],
+        seed: int,
+        size: int,
+        label: str | None,
+        options: Options | None,
+        callback: Callable[[State], None] | None = None,
+    ) -> Tokens:
+        if self.predict.device == "cpu" and len(indices) > 1:
+            # There one image fills all cores. And graphs that take the range of activations from the whole batch would
+            # let the images of a batch depend on each other.
+            return np.concatenate([self._draw([index], seed, 1, label, options, callback) for index in indices])
+        labels = self._labels(indices, label)
+        batch = TokenBatch(seed, indices, self._shape, labels, self._image_embeddings(seed, indices, labels))
+        return sample(self._network(), batch, self.take(options), callback)
+
+    def fill(
+        self,
+        picture: Pixels,
+        hole: Mask,
+        *,
+        index: int = 0,
+        seed: int = 0,
+        label: str | None = None,
+        options: Options | None = None,
+        rank: bool = False,
+        callback: Callable[[Pixels], None] | None = None,
+    ) -> tuple[Pixels, Floats]:
+        labels, chosen = self._labels([index], label), self.take_fill(options)
+        check_range(seed, [index])
+        if not hole.any():
+            return picture, np.zeros(0, np.float32)
+        free = masks.tokens(hole, self._shape).reshape(1, -1)  # (1, N)
+        given = self.encode().run(image=picture[None])["tokens"]
+        # Of a token that the hole cuts, what is left to see tells much.
+        bias = self.pixel_likelihood().bind()(image=picture[None], known=~hole[None], wanted=free)["logit_bias"]
+        if free.all():
+            embeddings = self._image_embeddings(seed, [index], labels)
+        else:
+            told = self.embed().run(tokens=given, known=~free)
+            embeddings = told["image_embedding"]
+            if label is None:
+                labels = told["label"].argmax(1)
+        network = self._network()
+        batch = TokenBatch(seed, [index], self._shape, labels, embeddings, (~free, given), bias)
+        show = None if callback is None else lambda tokens: callback(self._pixels(tokens)[0])
+        tokens = sample(network, batch, chosen, show)
+        logs = pseudo_log_likelihood(network, batch, tokens)[free] if rank else np.zeros(0, np.float32)
+        return self._pixels(tokens)[0], logs
+
+    def _pixels(self, state: State) -> Pixels:
+        # One by one: a batch of megapixels would take gigabytes.
+        return np.concatenate([self.decode.run(tokens=row[None])["image"] for row in state])
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.tokens.height, self.tokens.width
+
+    def _image_embeddings(self, seed: int, indices: list[int], labels: Tokens) -> Floats:
+        return choose_image_embeddings(self.image_embeddings(), labels, seed=seed, indices=indices)
+
+    def _network(self) -> TokenNetwork:
+        """The two graphs of a step for one batch: features stay on the device between them."""
+        run_predict, run_draw = self.predict.bind(), self.draw.bind()
+
+        def predict(tokens: Tokens, label: Tokens, image_embedding: Floats, known: Mask) -> npt.ArrayLike:
+            return run_predict(tokens=tokens, label=label, image_embedding=image_embedding, known=known)["hidden"]
+
+        def draw(
+            hidden: npt.ArrayLike,
+            tokens: Tokens,
+            update: Mask,
+            temperature: Floats,
+            uniform: Floats,
+            return_prob: Mask,
+            logit_bias: npt.ArrayLike,
+        ) -> tuple[npt.ArrayLike, npt.ArrayLike]:
+            given = {"hidden": hidden, "tokens": tokens, "update": update, "temperature": temperature}
+            outputs = run_draw(**given, uniform=uniform, return_prob=return_prob, logit_bias=logit_bias)
+            return outputs["drawn"], outputs["probability"]
+
+        return TokenNetwork(predict, draw, self.tokens.vocabulary, unlabelled=len(self.bundle.manifest.classes))

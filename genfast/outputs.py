@@ -1,0 +1,254 @@
+"""Which files a command writes: their names, what of them exists, what to skip.
+
+Memory does not grow with their number.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+from genfast import files
+from genfast.errors import InputError, UsageError
+from genfast.images.folder import SUFFIXES, Folder
+from genfast.types import Format
+
+Existing = Literal["refuse", "overwrite", "skip"]
+"""What becomes of files that a command would write and that are there already."""
+
+MARK = ".inpainted"  # in the names of files that inpaint writes
+STDIN = Path("-")
+_SHEET_LIMIT = 400  # images
+
+
+def existing(overwrite: bool, skip: bool) -> Existing:
+    """Raises UsageError for both."""
+    if overwrite and skip:
+        raise UsageError("--overwrite and --skip-existing exclude each other; give one")
+    return "overwrite" if overwrite else "skip" if skip else "refuse"
+
+
+def prepare(out: Path) -> None:
+    """Make the folder, make sure that files can be made in it, and remove what a killed run left there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        files.sweep(out)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise UsageError(f"cannot write into {out}: {error.strerror}; choose another folder with --out") from error
+
+
+def _refuse(found: Iterable[Path], cure: str) -> None:
+    """Raise UsageError where any are found, naming the first of them."""
+    first, count = None, 0
+    for path in found:
+        first, count = path if first is None else min(first, path), count + 1
+    if first:
+        raise UsageError(
+            f"{first} exists (files in the way: {count}); give --overwrite, --skip-existing, or another {cure}"
+        )
+
+
+@dataclass(frozen=True)
+class SampleFiles:
+    """The files of drawn images: NAME-SEED-INDEX.FORMAT in a folder, and a contact sheet of the first 400."""
+
+    folder: Path
+    name: str
+    seed: int
+    indices: range
+    format: Format
+    history: bool = False
+    grid: bool = True
+    existing: Existing = "refuse"
+
+    @property
+    def parts(self) -> dict[str, Format]:
+        """What ends the names of the files of an image, and their formats."""
+        return {"": self.format} | ({"-history": "png", "-strip": self.format} if self.history else {})
+
+    def paths(self, index: int) -> list[Path]:
+        """The files of an image, by parts."""
+        stem = f"{self.name}-{self.seed}-{index}"
+        return [self.folder / f"{stem}{part}.{format}" for part, format in self.parts.items()]
+
+    @property
+    def shown(self) -> range:
+        """The images of the contact sheet."""
+        return self.indices[:_SHEET_LIMIT]
+
+    @property
+    def sheet(self) -> Path | None:
+        if not self.grid or len(self.indices) == 1:
+            return None
+        return self.folder / f"{self.name}-{self.seed}-grid-{self.shown[0]}-{self.shown[-1]}.{self.format}"
+
+    def found(self) -> Iterator[tuple[int, Path]]:
+        """Files of these that exist, with the index of their image, by one look at the folder."""
+        pattern = re.compile(rf"{re.escape(self.name)}-{self.seed}-(\d{{1,19}})[-.]")
+        if self.sheet and self.sheet.exists():
+            yield self.indices[0], self.sheet
+        if not self.folder.is_dir():
+            return
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if match := pattern.match(entry.name):
+                    index, path = int(match[1]), self.folder / entry.name
+                    if index in self.indices and path in self.paths(index):
+                        yield index, path
+
+    def prepare(self, check: Callable[[int, Path], None]) -> None:
+        """Make the folder. `check` is called with each image that is kept, and its index.
+
+        Raises UsageError where files are in the way, or the folder cannot be written to.
+        """
+        if self.existing == "refuse":
+            _refuse((path for _, path in self.found()), "--seed or --out")
+        elif self.existing == "skip":
+            for index, path in self.found():
+                if path == self.paths(index)[0]:
+                    check(index, path)
+        prepare(self.folder)
+
+    def keeps(self, path: Path) -> bool:
+        """Whether a file is there, and stays as it is."""
+        return self.existing == "skip" and path.exists()
+
+    def missing(self) -> Iterable[int]:
+        """The images of which a file is to be written, as they are asked for."""
+        if self.existing != "skip":
+            return self.indices
+        return (index for index in self.indices if not all(map(self.keeps, self.paths(index))))
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image, its mask (None where it has none), and the files of each of its fills, the likeliest first."""
+
+    image: Path
+    mask: Path | None
+    outputs: list[list[Path]]
+
+    @property
+    def files(self) -> Iterator[Path]:
+        return (path for paths in self.outputs for path in paths)
+
+
+class InpaintFiles:
+    """The jobs of an image, or of all images in a folder, one after the other.
+
+    Files are written beside the image, as NAME.inpainted.png, or to `out`, a file or a folder. Raises InputError where
+    there is nothing to do, UsageError where `out` cannot be meant.
+    """
+
+    def __init__(
+        self,
+        image: Path,
+        mask: Path,
+        out: Path | None,
+        *,
+        n: int = 1,
+        format: Literal["png", "webp"] | None = None,
+        history: bool = False,
+        existing: Existing = "refuse",
+    ) -> None:
+        self.image, self.mask, self.existing, self.n = image, mask, existing, n
+        self.format: Literal["png", "webp"] = format or named(out) or "png"
+        self._endings = {"": f".{self.format}"}
+        if history:
+            self._endings |= {"-history": ".png", "-strip": f".{self.format}"}
+        self._images: Folder | None = None
+        self._masks: Folder | None = None
+        if image.is_dir():
+            self._open_folders(out)
+        else:
+            self._base = self._single(out)
+
+    def _single(self, out: Path | None) -> Path:
+        """What the names of the files of a single image begin with."""
+        if self.image != STDIN and not self.image.exists():
+            raise InputError(f"{self.image} does not exist")
+        name = f"{'stdin' if self.image == STDIN else self.image.stem}{MARK}"
+        if out is None:
+            return self.image.with_name(name)
+        if named(out) == self.format:
+            self._endings[""] = out.suffix  # as it is written there
+            return out.with_suffix("")
+        if named(out):
+            raise UsageError(f"{out} and --format {self.format} contradict each other; leave --format away")
+        if out.suffix.lower() in SUFFIXES and not out.is_dir():
+            raise UsageError(f"{out} would not keep every pixel; give a name that ends in .png or .webp")
+        return out / name
+
+    def _open_folders(self, out: Path | None) -> None:
+        image, mask = self.image, self.mask
+        if mask.is_dir() and mask.samefile(image):
+            raise UsageError(f"{image} cannot hold both the images and their masks; give two folders")
+        self._images = found = Folder(image)
+        self._masks = Folder(mask) if mask.is_dir() else None
+        self._base = out or image
+        self._skipped = mask.resolve()
+        if not len(self):
+            raise InputError(f"{image} holds nothing to inpaint")
+        for first, second in found.twins():
+            if self._is_wanted(first):
+                output = next(self._job(first).files)
+                raise UsageError(f"{image / first} and {image / second} would both become {output}; rename one of them")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._relatives())
+
+    def __iter__(self) -> Iterator[Job]:
+        """The jobs that are left to do, as they are asked for."""
+        return (job for job in self._jobs() if self.existing != "skip" or not all(path.exists() for path in job.files))
+
+    def _jobs(self) -> Iterator[Job]:
+        return map(self._job, self._relatives())
+
+    def _relatives(self) -> Iterator[Path | None]:
+        """Images of a folder that are neither masks nor written by genfast; None for a single image."""
+        if self._images is None:
+            yield None
+            return
+        yield from filter(self._is_wanted, self._images)
+
+    def _is_wanted(self, relative: Path) -> bool:
+        return MARK not in relative.name and not (self.image / relative).resolve().is_relative_to(self._skipped)
+
+    def _job(self, relative: Path | None) -> Job:
+        if relative is None:
+            return Job(self.image, self.mask, self._outputs(self._base))
+        mask: Path | None = self.mask
+        if self._masks:
+            found = self._masks.like(relative)
+            mask = found and self.mask / found
+        base = self._base / relative.with_name(f"{relative.stem}{MARK}")
+        return Job(self.image / relative, mask, self._outputs(base))
+
+    def _outputs(self, base: Path) -> list[list[Path]]:
+        numbers = [""] if self.n == 1 else [f"-{i}" for i in range(1, self.n + 1)]
+        return [
+            [base.with_name(f"{base.name}{number}{part}{ending}") for part, ending in self._endings.items()]
+            for number in numbers
+        ]
+
+    def prepare(self) -> None:
+        """Make the folders. Raises UsageError for files in the way, and where a folder cannot be written to."""
+        for job in self._jobs():
+            for path in filter(Path.exists, job.files):
+                if any(source and source.exists() and path.samefile(source) for source in (job.image, job.mask)):
+                    raise UsageError(f"{path} is not to be written over; give another --out")
+        if self.existing == "refuse":
+            _refuse((path for job in self._jobs() for path in job.files if path.exists()), "--out")
+        for folder, _ in groupby(self._jobs(), lambda job: job.outputs[0][0].parent):
+            prepare(folder)
+
+
+def named(out: Path | None) -> Literal["png", "webp"] | None:
+    """The format that the name of a file says, None for a folder."""
+    suffix = out.suffix.lower() if out and not out.is_dir() else ""
+    return "png" if suffix == ".png" else "webp" if suffix == ".webp" else None

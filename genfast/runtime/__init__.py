@@ -1,0 +1,1 @@
+"""What runs graphs: onnxruntime, the cores, processes for further devices."""

@@ -1,0 +1,1 @@
+"""How images are drawn: the papers' loops over a network that is given as a function."""

@@ -1,0 +1,54 @@
+"""MaskGIT's parallel decoding (Chang et al. 2022, section 3.2): the surest tokens stay, more of them at each step."""
+
+import numpy as np
+
+from genfast.samplers.noise import Purpose
+from genfast.samplers.options import MaskGITOptions
+from genfast.samplers.token_step import Callback, TokenBatch, TokenNetwork, largest, temperatures, token_step
+from genfast.types import Mask, Tokens
+
+
+def maskgit(
+    network: TokenNetwork, batch: TokenBatch, options: MaskGITOptions, callback: Callback | None = None
+) -> Tokens:
+    """Draw all tokens at each step and keep the surest (Chang et al. 2022, section 3.2): tokens [B, N].
+
+    The surest are the plainest: they make for a safe fill, and for bald heads. Tokens drawn at once do not know of each
+    other: the higher the power, the fewer of them decide on the colours of all.
+    """
+    tokens, free = batch.initial(network.vocabulary), batch.free
+    if callback:
+        callback(tokens.copy())
+    known = ~free
+    for step, temperature in enumerate(temperatures(options), 1):
+        tokens, probability = token_step(
+            network,
+            batch,
+            tokens,
+            step,
+            known=known,
+            update=free & turn(known, batch.shape, step),
+            temperature=temperature,
+            guidance=options.guidance,
+            return_prob=True,
+        )
+        # Their section 3.2, "random sampling": noise of Gumbel's distribution in the choice, fading out.
+        gumbel = -np.log(-np.log(np.maximum(batch.uniform(step, Purpose.CHOICE), 1e-30)))
+        noise = options.choice_temperature * (1 - options.progress(step)) * gumbel
+        confidence = np.log(np.maximum(probability, 1e-30)) + noise
+        known = ~free | largest(confidence, free, options.known_share(step))
+        if callback:
+            callback(tokens.copy())
+    return tokens
+
+
+def turn(known: Mask, shape: tuple[int, int], step: int) -> Mask:
+    """Which tokens may be drawn at a step: all [B, N] or, of an image whose tokens are all known, every other one.
+
+    While an image is refined, what was drawn in the dark can still be mended, on the black and the white squares of a
+    chessboard in turn, so that no two neighbours change at once.
+    """
+    colour = np.indices(shape).sum(0).ravel() % 2  # of squares
+    refining = known.all(1, keepdims=True)  # (B, 1)
+    whose: Mask = ~refining | (colour == step % 2)
+    return whose

@@ -1,0 +1,130 @@
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import genfast
+from genfast.errors import UsageError
+from genfast.models.diffusion import DiffusionModel
+from genfast.samplers.noise import Purpose, normal
+from genfast.samplers.options import MaskGITOptions, Options, RePaintOptions
+
+
+@pytest.fixture
+def tiny(tiny_bundle: Path) -> DiffusionModel:
+    loaded = genfast.load(str(tiny_bundle), device="cpu")
+    assert isinstance(loaded, DiffusionModel)
+    return loaded
+
+
+def test_an_image_depends_on_seed_and_index_alone(tiny: DiffusionModel) -> None:
+    images = tiny.sample(9, seed=7)
+    assert len(np.unique(images.reshape(9, -1), axis=0)) == 9
+    assert np.array_equal(tiny.sample(3, seed=7, start=5), images[5:8])
+    assert np.array_equal(np.concatenate(list(tiny.batches([8, 0, 3], seed=7, batch=2))), images[[8, 0, 3]])
+    assert not np.array_equal(tiny.sample(9, seed=8), images)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_convolutions_and_products_do_not_depend_on_the_batch(conv_bundle: Path, threads: int) -> None:
+    expected = genfast.load(str(conv_bundle), device="cpu", threads=1).sample(65, batch=64)
+    model = genfast.load(str(conv_bundle), device="cpu", threads=threads)
+    for batch in 1, 2, 3, 7, 64, 65:
+        assert np.array_equal(model.sample(65, batch=batch), expected), batch
+
+
+def test_on_a_gpu_every_batch_has_one_size(tiny: DiffusionModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = tiny.sample(7)
+    sizes = []
+    run = tiny.session.bind()
+
+    def watched(**inputs: np.ndarray) -> dict[str, np.ndarray]:
+        sizes.append(len(inputs["t"]))
+        return run(**inputs)
+
+    monkeypatch.setattr(tiny.session, "bind", lambda: watched)
+    monkeypatch.setattr(tiny.session, "device", "cuda:0")
+    assert np.array_equal(tiny.sample(7, batch=4), expected)
+    assert set(sizes) == {4}
+
+
+def test_what_a_step_computes_stays_where_it_is(tiny: DiffusionModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """x_t goes from one step to the next without becoming an array of numpy."""
+    seen: list[str] = []
+    run = tiny.session.bind()
+
+    def watched(**inputs: np.ndarray) -> dict[str, np.ndarray]:
+        seen.append(type(inputs["x_t"]).__name__)
+        return run(**inputs)
+
+    monkeypatch.setattr(tiny.session, "bind", lambda: watched)
+    tiny.sample(2)
+    assert seen == ["ndarray", "OrtValue", "OrtValue"]
+
+
+def test_a_bundle_has_the_steps_it_was_trained_for(tiny_bundle: Path) -> None:
+    assert genfast.load(str(tiny_bundle), steps=3).steps == 3
+    with pytest.raises(UsageError, match="has no weights for 4 steps; weights exist for: 3"):
+        genfast.load(str(tiny_bundle), steps=4)
+
+
+def test_a_ddpm_takes_as_many_steps_as_it_is_told(ddpm_bundle: Path) -> None:
+    """Each to the next of its levels, evenly: the graph is given both."""
+    for steps, levels in {1: [8, 0], 3: [8, 5, 2, 0], 4: [8, 6, 4, 2, 0], None: [8, 7, 6, 5, 4, 3, 2, 1, 0]}.items():
+        model = genfast.load(str(ddpm_bundle), steps=steps)
+        assert model.steps == len(levels) - 1
+        x = normal(3, [5], 0, Purpose.PRIOR, (1, 28, 28))
+        for t, (here, there) in zip(range(model.steps, 0, -1), pairwise(levels), strict=True):
+            noise = normal(3, [5], t, Purpose.POSTERIOR, (1, 28, 28))
+            x = x / 2 + noise / 2 + 0.01 * (here - there) if there else np.tanh(x)
+        expected = np.rint((x[:, 0, ..., None] + 1) * 127.5)
+        assert np.abs(model.sample(1, seed=3, start=5) - expected).max() <= 1
+    for steps in 0, -1, 9:
+        with pytest.raises(UsageError, match=f"takes 1 to 8 steps, not {steps}"):
+            genfast.load(str(ddpm_bundle), steps=steps)
+
+
+@pytest.mark.parametrize("options", [MaskGITOptions(), RePaintOptions()])
+def test_there_is_nothing_to_choose_about_drawing(tiny: DiffusionModel, options: Options) -> None:
+    with pytest.raises(
+        UsageError, match=f"^tiny is of family ddgan, which takes no options of sampler {options.sampler}$"
+    ):
+        tiny.sample(1, options=options)
+    assert tiny.options is None and tiny.fill_options == RePaintOptions()
+
+
+def test_holes_are_filled_by_repaint_alone(tiny: DiffusionModel) -> None:
+    picture, hole = np.full((6, 8, 3), 100, np.uint8), np.zeros((6, 8), bool)
+    hole[:3] = True
+    with pytest.raises(UsageError, match="^tiny is of family ddgan, which takes no options of sampler maskgit$"):
+        tiny.fill(picture, hole, options=MaskGITOptions())
+    once, again = (tiny.fill(picture, hole, options=options)[0] for options in (None, RePaintOptions(resample=3)))
+    assert np.array_equal(tiny.fill(picture, hole, options=RePaintOptions())[0], once)
+    assert not np.array_equal(once, again)
+
+
+def test_classes_take_turns_too(shaded_bundle: Path) -> None:
+    labelled = genfast.load(str(shaded_bundle), device="cpu")
+    images, light = labelled.sample(6), labelled.sample(6, label="light")
+    assert (images == light).all((1, 2, 3)).tolist() == [False, True] * 3
+    assert (labelled.sample(6, batch=1) == images).all() and [labelled.label(i) for i in (0, 3)] == ["dark", "light"]
+    with pytest.raises(UsageError, match="shades has no class 'red'; it has: dark, light"):
+        labelled.sample(1, label="red")
+
+
+def test_a_hole_is_filled_as_its_surroundings_have_it_unless_a_class_is_asked_for(shaded_bundle: Path) -> None:
+    labelled = genfast.load(str(shaded_bundle), device="cpu")
+    picture, hole = np.full((6, 8, 3), 100, np.uint8), np.ones((6, 8), bool)
+    dark, light, none = (
+        labelled.fill(picture, hole, **options)[0].mean() for options in ({"label": "dark"}, {"label": "light"}, {})
+    )
+    assert dark < light < none
+
+
+def test_there_is_nothing_to_rank(tiny: DiffusionModel) -> None:
+    frames: list[np.ndarray] = []
+    picture, hole = np.full((6, 8, 3), 100, np.uint8), np.ones((6, 8), bool)
+    filled, logs = tiny.fill(picture, hole, rank=True, callback=frames.append)
+    assert filled.shape == picture.shape and logs.shape == (0,)
+    assert len(frames) == tiny.fill_steps + 1 == 4 and np.array_equal(frames[-1], filled)

@@ -1,0 +1,90 @@
+"""Small bundles of real graphs, which lie beside this file in the language of onnx.parser."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx.parser
+from onnx import ModelProto, numpy_helper
+
+from genfast.bundles import bundle
+from genfast.samplers.options import MaskGITOptions
+
+PROVENANCE = dict(recipe="", dataset="none", dataset_licence="CC0-1.0", images_seen=0, hours=0, commit="")
+ABOUT: dict[str, Any] = {"summary": "for tests", "licence": "Apache-2.0", "provenance": PROVENANCE}
+BOTH = {"precision": "fp32", "providers": ["cpu", "cuda"]}
+ROLES = ("predict", "draw", "decode", "encode", "pixel_likelihood", "embed")
+
+
+def parse(name: str, weights: Mapping[str, np.ndarray] = {}) -> ModelProto:
+    """The graph NAME.txt, with those of the weights that it names."""
+    model = onnx.parser.parse_model(Path(__file__).with_name(f"{name}.txt").read_text())
+    used = {name for node in model.graph.node for name in node.input} & weights.keys()
+    model.graph.initializer.extend(numpy_helper.from_array(weights[name], name) for name in sorted(used))
+    onnx.checker.check_model(model)
+    return model
+
+
+def write_bundle(folder: Path, model: ModelProto, family: str = "ddgan", **fields: object) -> Path:
+    """A bundle of a diffusion model in a new folder."""
+    folder.mkdir(parents=True)
+    onnx.save(model, folder / "step.onnx")
+    bundle.write(folder, family=family, graphs={"step": [{"path": "step.onnx", **BOTH}]}, **ABOUT, **fields)
+    return folder
+
+
+def convolution_weights() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    shapes = {
+        "w_in": (32, 1, 3, 3),
+        "w_mid": (32, 32, 3, 3),
+        "w_out": (1, 32, 3, 3),
+        "w_style": (100, 32),
+        "w_all": (784, 784),
+    }
+    fans = {name: shape[0] if len(shape) == 2 else np.prod(shape[1:]) for name, shape in shapes.items()}
+    return {
+        name: rng.standard_normal(shape, dtype=np.float32) / np.sqrt(fans[name], dtype=np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def write_token_bundle(folder: Path) -> Path:
+    """Family vq-sundae: six tokens of 32, three classes, 6x4 RGB images; no `predict` for CUDA."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    palette = rng.integers(0, 256, (32, 3), np.uint8)
+    palette[:, 0] = 8 * np.arange(32)
+    weights = {
+        "embedding": rng.standard_normal((32, 8), np.float32),
+        "classes": rng.standard_normal((4, 8), np.float32),
+        "motifs": rng.standard_normal((2, 8), np.float32),
+        "image_embeddings": rng.standard_normal((3, 4, 2), np.float32),
+        "positions": rng.standard_normal((6, 8), np.float32),
+        "keys": rng.standard_normal((7, 32), np.float32),
+        "palette": palette,
+    }
+    for role in ROLES:
+        onnx.save(parse(role, weights), folder / f"{role}.onnx")
+    np.save(folder / "image_embeddings.npy", weights["image_embeddings"].astype(np.float16))
+    bundle.write(
+        folder,
+        name="squares",
+        family="vq-sundae",
+        image={"height": 4, "width": 6, "channels": 3},
+        classes=("red", "light blue", "green"),
+        tokens={"height": 2, "width": 3, "vocabulary": 32},
+        graphs={
+            "predict": [{"path": "predict.onnx", "precision": "int8", "providers": ["cpu"]}],
+            **{role: [{"path": f"{role}.onnx", **BOTH}] for role in ROLES[1:]},
+        },
+        arrays={"image_embeddings": "image_embeddings.npy"},
+        sampling={
+            "batch": 5,
+            "options": MaskGITOptions(steps=7, temperature_end=0.5),
+            "inpainting": MaskGITOptions(steps=4),
+        },
+        **ABOUT,
+    )
+    return folder

@@ -1,0 +1,234 @@
+"""One training step of the GAN: who learns from what, what is logged, and where it starts."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from training.checkpoint import Checkpoints
+from training.data.images import signed
+from training.families.ddgan import DDGANTraining
+from training.families.ddpm import DDPMTraining
+from training.loop import run
+from training.losses import LOSSES
+from training.recipe import Recipe
+
+MakeRecipe = Callable[..., Recipe]
+Data = tuple[np.ndarray, np.ndarray]
+NAMES = ("generator", "discriminator")
+
+
+def as_batch(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+def rng(step: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(step)
+
+
+def weights(training: DDGANTraining, name: str) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in training.networks[name].state_dict().items()}
+
+
+def unchanged(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    return {name for name, value in before.items() if torch.equal(value, after[name])}
+
+
+def set_learning_rates(training: DDGANTraining, **rates: float) -> None:
+    for name, rate in rates.items():
+        for group in training.optimizers[name].param_groups:
+            group["lr"] = rate
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_one_step_moves_both_networks(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data, loss: str) -> None:
+    training = DDGANTraining(recipe("ddgan", loss=loss), fabric)
+    before = {name: weights(training, name) for name in NAMES}
+    figures = training.step(as_batch(thumbnails[0][:64]), None, rng(), 0)
+    gaps = {"gap_1", "gap_2", "gap_3", "gap_4"}
+    assert set(figures) == {"loss_d", "loss_g", "noise_error", "r1", "r2", "v_std"} | gaps
+    assert all(value.isfinite() and value.shape == () for value in figures.values())
+    # In the difference of two scores, the last bias cancels.
+    assert unchanged(before["discriminator"], weights(training, "discriminator")) <= {"head.bias"}
+    assert not unchanged(before["generator"], weights(training, "generator"))
+
+
+@pytest.mark.parametrize(("still", "moving"), [NAMES, NAMES[::-1]])
+def test_each_update_leaves_the_other_network_alone(
+    recipe: MakeRecipe, fabric: Fabric, thumbnails: Data, still: str, moving: str
+) -> None:
+    training = DDGANTraining(recipe("ddgan"), fabric)
+    set_learning_rates(training, **{still: 0.0, moving: 1e-3})
+    before = {name: weights(training, name) for name in NAMES}
+    training.step(as_batch(thumbnails[0][:16]), None, rng(), 0)
+    assert unchanged(before[still], weights(training, still)) == set(before[still])
+    assert unchanged(before[moving], weights(training, moving)) != set(before[moving])
+
+
+def test_gradients_come_from_the_own_loss_alone(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
+    """The discriminator's are those of its loss, not what the generator's update adds on its way through it."""
+    images = as_batch(thumbnails[0][:16])
+    training = DDGANTraining(recipe("ddgan"), fabric)
+    set_learning_rates(training, generator=0.0, discriminator=0.0)
+    training.step(images, None, rng(), 0)
+    both = [p.grad.clone() for p in training.networks["discriminator"].parameters()]
+    training._update_generator = lambda *arguments: {}
+    training.step(images, None, rng(), 0)
+    for parameter, grad in zip(training.networks["discriminator"].parameters(), both, strict=True):
+        assert parameter.requires_grad and torch.equal(parameter.grad, grad)
+
+
+def test_classes_are_told_to_both_networks(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
+    """The same ones, but for one in ten that is told none."""
+    unet = recipe("ddgan").unet
+    training = DDGANTraining(recipe("ddgan", unet={**asdict(unet), "classes": 10}), fabric)
+    seen = {name: [] for name in NAMES}
+    for name, network in training.networks.items():
+        network.label.register_forward_hook(lambda layer, given, out, seen=seen[name]: seen.append(given[0]))
+    before = {name: weights(training, name) for name in NAMES}
+    labels = torch.from_numpy(thumbnails[1][:2000])
+    training.step(as_batch(thumbnails[0][:2000]), labels, rng(), 0)
+    (told,) = seen["generator"]
+    assert all(torch.equal(each, told[: len(each)]) or len(each) < 2000 for each in seen["discriminator"])
+    assert 0.05 < (told == 10).float().mean() < 0.15 and torch.equal(told[told < 10], labels[told < 10])
+    for name in NAMES:
+        assert "label.weight" not in unchanged(before[name], weights(training, name))
+
+
+def test_the_noise_error_is_that_of_the_noise(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
+    """Where x_0 is never clipped, SNR (x_0 - images)^2 is the error in the noise that makes x_t of x_0."""
+    training = DDGANTraining(recipe("ddgan"), fabric)
+    batch = as_batch(thumbnails[0][:64] // 2 + 64)
+    schedule, images = training.schedule, signed(batch)
+    guess = 0.9 * images
+    training.reverse = lambda x_t, t, z, noise, label: (schedule.posterior_sample(guess, x_t, t, noise), guess)
+    training.networks["generator"].requires_grad_(False)
+    training._update_generator = lambda real, fake, x_t, t, label, noise_error: {"t": t, "noise_error": noise_error}
+    figures = training.step(batch, None, rng(), 0)
+    t = figures["t"]
+    x_t = schedule.q_sample(images, t, torch.zeros_like(images))
+    noise = (x_t - schedule.signal[t][:, None, None, None] * guess) / schedule.noise[t][:, None, None, None]
+    torch.testing.assert_close(figures["noise_error"], noise.square().mean(), rtol=1e-4, atol=0)
+
+
+def test_regression_brings_the_noise_error_down(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
+    errors = {}
+    for weight in (0.0, 100.0):
+        torch.manual_seed(0)
+        training = DDGANTraining(recipe("ddgan", regression=weight), fabric)
+        set_learning_rates(training, generator=1e-3, discriminator=0.0)
+        last = [training.step(batch, None, rng(), 0)["noise_error"] for batch in as_batch(thumbnails[0]).split(64)][-8:]
+        errors[weight] = torch.stack(last).mean().item()
+    assert errors[100.0] < 0.5 * errors[0.0]
+
+
+def test_candidates_have_unit_variance(recipe: MakeRecipe, fabric: Fabric) -> None:
+    """Real ones, of images of +-1, whatever the level; at t = 1 the candidate is the image."""
+    training = DDGANTraining(recipe("ddgan"), fabric)
+    schedule, x_0 = training.schedule, torch.randint(2, (5000, 1, 8, 8)) * 2.0 - 1
+    for t in range(1, schedule.steps + 1):
+        at = torch.full((5000,), t)
+        x_previous = schedule.q_sample(x_0, at - 1, torch.randn_like(x_0))
+        x_t = schedule.q_step(x_previous, at, torch.randn_like(x_0))
+        candidate = training._candidate(x_previous, x_t, at)
+        assert candidate.var().item() == pytest.approx(1, abs=0.01)
+        if t == 1:
+            assert torch.equal(candidate, x_0)
+
+
+def test_gaps_are_means_at_each_level(recipe: MakeRecipe, fabric: Fabric) -> None:
+    training = DDGANTraining(recipe("ddgan"), fabric)
+    real, fake, x_t = torch.randn(3, 16, 1, 8, 8)
+    t = torch.tensor([1] * 4 + [2] * 10 + [4] * 2)
+    with torch.no_grad():
+        network, level = training.networks["discriminator"], training.schedule.log_snr[t]
+        gap = network(real, x_t, level) - network(fake, x_t, level)
+    figures = training._update_discriminator(real, fake, x_t, t)
+    wanted = [gap[:4].mean(), gap[4:14].mean(), torch.tensor(0.0), gap[14:].mean()]
+    torch.testing.assert_close(torch.stack([figures[f"gap_{k}"] for k in range(1, 5)]).detach(), torch.stack(wanted))
+
+
+def test_the_discriminator_learns(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
+    """Against a generator that stands still, it comes to rank real above fake."""
+    training = DDGANTraining(recipe("ddgan"), fabric)
+    set_learning_rates(training, generator=0.0, discriminator=3e-3)
+    gaps = []
+    for step, batch in enumerate(as_batch(thumbnails[0]).split(64)):
+        figures = training.step(batch, None, rng(step), step)
+        gaps.append([figures[f"gap_{k}"].item() for k in range(1, 5)])
+    start, end = np.mean(gaps[:5]), np.mean(gaps[-10:], axis=0)
+    assert abs(start) < 0.2 < end.mean() and end[0] > 0.5  # at t = 1, images without any noise, it is easiest
+
+
+def test_a_batch_smaller_than_the_share_that_is_penalised(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
+    training = DDGANTraining(recipe("ddgan"), fabric)
+    figures = training.step(as_batch(thumbnails[0][:4]), None, rng(), 0)
+    assert all(value.isfinite() for value in figures.values())
+
+
+def test_a_warmup_of_the_discriminator_keeps_the_generator_fixed(
+    recipe: MakeRecipe, fabric: Fabric, garments: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    monkeypatch.setattr(DDGANTraining, "__init__", remember(DDGANTraining.__init__, made))
+    chosen = recipe("ddgan", size=28, loop={"steps": 3, "warmup": 0}, discriminator_warmup=3, eval_images=100)
+    run(DDGANTraining, chosen, *garments, tmp_path, fabric)
+    ((training, before),) = made
+    assert unchanged(before["generator"], weights(training, "generator")) == set(before["generator"])
+    assert unchanged(before["discriminator"], weights(training, "discriminator")) <= {"head.bias"}
+
+
+def remember(construct: Callable[..., None], made: list) -> Callable[..., None]:
+    def init(self: DDGANTraining, *arguments: object) -> None:
+        construct(self, *arguments)
+        made.append((self, {name: weights(self, name) for name in NAMES}))
+
+    return init
+
+
+def test_a_ddpm_starts_the_generator(recipe: MakeRecipe, fabric: Fabric, tmp_path: Path) -> None:
+    chosen = recipe("ddpm")
+    regression = DDPMTraining(chosen, fabric)
+    Checkpoints(tmp_path, chosen, fabric, regression, AveragedModel(regression.network)).save(1, 0.0)
+    generator = DDGANTraining(recipe("ddgan", init_from=str(tmp_path)), fabric).networks["generator"]
+    for parameter in generator.mapping.layers[-1].parameters():
+        nn.init.zeros_(parameter)
+    x_t, log_snr, z = torch.randn(3, 1, 8, 8), torch.tensor([-2.0, 0.0, 2.0]), torch.randn(3, 8)
+    torch.testing.assert_close(generator(x_t, log_snr, z), regression.network(x_t, log_snr))
+
+
+@pytest.mark.parametrize("unet", [{"widths": [8, 8]}, {"blocks": 2}])
+def test_a_ddpm_of_another_shape_is_refused(
+    recipe: MakeRecipe, fabric: Fabric, tmp_path: Path, unet: dict[str, object]
+) -> None:
+    other = recipe("ddpm")
+    other = recipe("ddpm", unet={**vars(other.unet), **unet})
+    regression = DDPMTraining(other, fabric)
+    Checkpoints(tmp_path, other, fabric, regression, AveragedModel(regression.network)).save(1, 0.0)
+    with pytest.raises(RuntimeError, match="loading state_dict"):
+        DDGANTraining(recipe("ddgan", init_from=str(tmp_path)), fabric)
+
+
+def test_going_on_from_a_run_needs_a_checkpoint(recipe: MakeRecipe, fabric: Fabric, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="has no checkpoint; train it first"):
+        DDGANTraining(recipe("ddgan", init_from=str(tmp_path)), fabric)
+
+
+def test_evaluation_says_which_step_errs(recipe: MakeRecipe, fabric: Fabric, garments: Data) -> None:
+    training = DDGANTraining(recipe("ddgan", size=28, eval_images=200), fabric)
+    figures, pictures = training.evaluate(training.networks["generator"], garments[0])
+    assert pictures.shape == (200, 28, 28, 1) and pictures.dtype == np.uint8
+    assert list(figures) == ["fid", "fid_from_1", "fid_from_2", "fid_from_3", "fid_from_4"]
+    assert 0 < figures["fid_from_1"] < figures["fid"]  # hardly any noise, and a generator that knows nothing yet
+
+
+def test_classes_are_those_of_the_data(recipe: MakeRecipe, fabric: Fabric) -> None:
+    plain = recipe("ddgan")
+    with pytest.raises(ValueError, match="unet.classes is 9, and the data have 10"):
+        DDGANTraining(replace(plain, unet=replace(plain.unet, classes=9)), fabric)

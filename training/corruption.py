@@ -1,0 +1,35 @@
+"""What training takes from the tokens of a picture: a hole is hidden, and random ones take their place."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+COARSE = 5  # random numbers along a side, of which the shapes of holes are made
+LARGEST = 0.5  # share of the tokens that a hole has
+POWER = 3  # of the mask schedule that training prepares for: see genfast.samplers.maskgit
+
+
+def holes(count: int, side: int, rng: torch.Generator) -> Tensor:
+    """Holes of any shape, true, in grids of tokens: (B, N) bool. Half are blobs, half winding bands."""
+    coarse = torch.randn(count, 1, COARSE, COARSE, generator=rng, device=rng.device)
+    heights = F.interpolate(coarse, size=side, mode="bicubic").flatten(1)  # (B, N)
+    band = torch.rand(count, 1, generator=rng, device=rng.device) < 0.5  # along the level of zero
+    ranks = torch.where(band, heights.abs(), heights).argsort(1).argsort(1)
+    return ranks < LARGEST * side**2 * torch.rand(count, 1, generator=rng, device=rng.device)
+
+
+def noise_ratios(hole: Tensor, told: Tensor, rng: torch.Generator) -> Tensor:
+    """Share (B, N) of tokens that are to be random: even in half of the pictures, else in the hole (B, N) alone.
+
+    Uniform as of Savinov et al.; where it is told (B, 1) which tokens are random, one of those that the sampler goes
+    through: a picture begins with few known tokens, or none.
+    """
+    ratio, kind = torch.rand(2, len(hole), 1, generator=rng, device=rng.device)
+    ratio = torch.where(told, 1 - ratio**POWER, ratio)
+    return torch.where(hole | (kind < 0.5), ratio, 0)
+
+
+def corrupt(z: Tensor, ratio: Tensor, vocabulary: int, rng: torch.Generator) -> Tensor:
+    """Replace a share, (B, N) or (B, 1), of tokens (B, N), on average, by random ones."""
+    noise = torch.randint(vocabulary, z.shape, generator=rng, device=z.device)
+    return torch.where(torch.rand(z.shape, generator=rng, device=z.device) < ratio, noise, z)

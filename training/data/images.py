@@ -1,0 +1,28 @@
+"""What a data set is: images, or their tokens, and labels."""
+
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+Split = Literal["train", "validation", "test"]
+
+Labels = npt.NDArray[np.int64]  # [N]
+
+
+class Images(Protocol):
+    """Images of one shape, or grids of tokens, in memory or not.
+
+    An array is one: [N, H, W, C] uint8, or [N, h, w] uint16.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> npt.NDArray[np.uint8 | np.uint16]:
+        """One image [H, W, C] uint8, or one grid [h, w] uint16."""
+
+
+def signed(images: Tensor) -> Tensor:
+    """Images (..., C, H, W) float in [-1, 1] of uint8 ones."""
+    return images.float() / 127.5 - 1

@@ -1,0 +1,71 @@
+"""DDPM (section 3.1): regression of x_0 from x_t, for every noise level at once.
+
+Conditioned on log-SNR rather than on a step's number, one network serves every schedule, and starts every DDGAN
+generator.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from genfast.types import Pixels
+from training.data.images import Images, signed
+from training.diffusion import ScheduleConfig
+from training.distributed import average_gradients
+from training.nets.layout import channels_last
+from training.nets.unet import UNet, UNetConfig
+from training.recipe import DataConfig, LoopConfig, config
+from training.sampling import sample
+
+
+@config
+class DDPMRecipe:
+    name: str
+    family: Literal["ddpm"]
+    loop: LoopConfig
+    unet: UNetConfig
+    data: DataConfig = DataConfig()
+    schedule: ScheduleConfig = ScheduleConfig(steps=100)  # what sampling uses; training covers every level
+    lr: float = 5e-4
+
+    def __post_init__(self) -> None:
+        if self.unet.latent or self.unet.classes:
+            raise ValueError("a DDPM has no latent and is told no class: set unet.latent and unet.classes to 0")
+
+
+class DDPMTraining:
+    averaged = "unet"
+
+    def __init__(self, recipe: DDPMRecipe, fabric: Fabric) -> None:
+        self.fabric = fabric
+        self.network = channels_last(UNet(recipe.unet), fabric.device)
+        self.networks = nn.ModuleDict({"unet": self.network})
+        self.schedule = recipe.schedule.build().to(fabric.device)
+        group = {"params": self.network.parameters(), "lr": recipe.lr}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {"optimizer": torch.optim.Adam([group], betas=(0.9, 0.99))}
+
+    def step(self, images: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
+        images = signed(images)
+        # The cosine schedule's density of log-SNR (Nichol and Dhariwal 2021), its tails cut at +-9.7.
+        u = torch.rand(len(images), generator=rng, device=images.device) * 0.99 + 0.005
+        log_snr = -2 * torch.log(torch.tan(0.5 * math.pi * u))
+        alpha_bar = log_snr.sigmoid()[:, None, None, None]
+        noise = torch.randn(images.shape, generator=rng, device=images.device)
+        x_t = alpha_bar.sqrt() * images + (1 - alpha_bar).sqrt() * noise
+        with self.fabric.autocast():
+            x_0 = self.network(x_t, log_snr)
+        # Eq. 6 with the weight SNR + 1, which is plain squared error in v (Salimans and Ho 2022).
+        error = (x_0.float() - images).square().mean((1, 2, 3))
+        loss = (error / (1 - alpha_bar.flatten())).mean()
+        optimizer = self.optimizers["optimizer"]
+        optimizer.zero_grad()
+        loss.backward()
+        average_gradients(self.fabric, self.network)
+        optimizer.step()
+        return {"loss": loss, "error": error.mean()}
+
+    def evaluate(self, network: UNet, images: Images) -> tuple[dict[str, float], Pixels]:
+        return {}, sample(network, self.schedule, 100, self.fabric)

@@ -1,0 +1,1 @@
+"""Where networks start: what is known before they learn."""

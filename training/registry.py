@@ -1,0 +1,40 @@
+"""What can be trained, by the name of its family, and recipes read and validated."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from training.families.classifier import ClassifierRecipe, ClassifierTraining
+from training.families.ddgan import DDGANRecipe, DDGANTraining
+from training.families.ddpm import DDPMRecipe, DDPMTraining
+from training.families.sundae import SundaeRecipe, SundaeTraining
+from training.families.vqgan import VQGANRecipe, VQGANTraining
+from training.family import Family
+from training.recipe import Recipe
+
+FAMILIES = {
+    "classifier": Family(ClassifierRecipe, ClassifierTraining),
+    "ddpm": Family(DDPMRecipe, DDPMTraining),
+    "ddgan": Family(DDGANRecipe, DDGANTraining),
+    "vqgan": Family(VQGANRecipe, VQGANTraining),
+    "sundae": Family(SundaeRecipe, SundaeTraining),
+}
+
+
+def read(path: Path) -> Recipe:
+    """Read a recipe from a TOML file; raises ValueError as `validate`."""
+    return validate(tomllib.loads(path.read_text()))
+
+
+def validate(table: dict[str, Any]) -> Recipe:
+    """Turn a recipe's table into the dataclass of its `family`.
+
+    Raises:
+        ValueError: unknown family or key, or a value of the wrong type.
+    """
+    family = FAMILIES.get(table.get("family", ""))
+    if family is None:
+        raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not {table.get('family')!r}")
+    return TypeAdapter(family.recipe).validate_python(table)

@@ -1,0 +1,1 @@
+"""The study of losses and numbers of steps."""
