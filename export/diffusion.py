@@ -15,7 +15,7 @@ from export.provenance import report, trained
 from export.weights import Rounded, constants, read_starts, store_half
 from genfast.bundles import bundle
 from genfast.bundles.manifest import Figure
-from genfast.metrics.evaluate import evaluate, judges
+from genfast.metrics.evaluate import evaluate, references
 from training.checkpoint import load_average
 from training.data import fashion_mnist
 from training.diffusion import ReverseStep, vp_alpha_bar
@@ -183,7 +183,7 @@ def _write(
         manifest = bundle.write(folder, **fields).manifest
         if samples:
             batches = genfast.load(str(folder)).batches(range(samples))
-            scores = evaluate(batches, judges("fashion-mnist-test"))
+            scores = evaluate(batches, references("fashion-mnist-test"))
             figures = [Figure(name=f"FID, {s.features}", value=s.fid, protocol=s.protocol) for s in scores]
             manifest = bundle.write(folder, **fields, figures=figures).manifest
     report(out, manifest)

@@ -28,7 +28,7 @@ from genfast.bundles.manifest import Figure
 from genfast.errors import UsageError
 from genfast.files import atomic
 from genfast.images import io, sheets
-from genfast.metrics.evaluate import evaluate, judges
+from genfast.metrics.evaluate import evaluate, references
 from genfast.metrics.features import Embedder
 from genfast.types import Pixels
 from training.checkpoint import newest_checkpoint
@@ -118,7 +118,7 @@ def _measure(name: str, model: genfast.Model, about: dict[str, Any], results: Pa
                 kept.append(batch)
             yield batch
 
-    scores = evaluate(keep(model.batches(range(samples))), judges("fashion-mnist-test", FEATURES))
+    scores = evaluate(keep(model.batches(range(samples))), references("fashion-mnist-test", FEATURES))
     first = np.concatenate(kept)[:CLASSIFIED]
     io.write(path.with_suffix(".png"), sheets.contact_sheet(first[:SHOWN], columns=SHOWN))
     counts = dict(zip(fashion_mnist.CLASSES, histogram(first, classifier()), strict=True))

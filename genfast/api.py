@@ -160,5 +160,5 @@ def fid(
     if b is not None:
         return evaluate.between(Path(a), Path(b), features, device=device)
     model = load(str(a), steps=steps, device=device, stand_in=False)
-    judges = evaluate.judges(f"{model.bundle.manifest.provenance.dataset}-test", features, device=device)
-    return evaluate.evaluate(model.batches(range(samples), seed=seed), judges)
+    references = evaluate.references(f"{model.bundle.manifest.provenance.dataset}-test", features, device=device)
+    return evaluate.evaluate(model.batches(range(samples), seed=seed), references)

@@ -21,6 +21,7 @@ Existing = Literal["refuse", "overwrite", "skip"]
 """What becomes of files that a command would write and that are there already."""
 
 MARK = ".inpainted"  # in the names of files that inpaint writes
+_WRITTEN = re.compile(rf"{re.escape(MARK)}(-\d+)?(-history|-strip)?$")  # ends their names, but for the suffix
 STDIN = Path("-")
 _SHEET_LIMIT = 400  # images
 
@@ -141,28 +142,30 @@ class Job:
 class InpaintFiles:
     """The jobs of an image, or of all images in a folder, one after the other.
 
-    Files are written beside the image, as NAME.inpainted.png, or to `out`, a file or a folder. Raises InputError where
-    there is nothing to do, UsageError where `out` cannot be meant.
+    Files are written beside the image, as NAME.inpainted.png, or to `out`, a file or a folder. Without a mask, what is
+    transparent of an image is its hole. Raises InputError where there is nothing to do, UsageError where `out` cannot
+    be meant.
     """
 
     def __init__(
         self,
         image: Path,
-        mask: Path,
+        mask: Path | None,
         out: Path | None,
         *,
         n: int = 1,
-        format: Literal["png", "webp"] | None = None,
+        format: Format | None = None,
         history: bool = False,
         existing: Existing = "refuse",
     ) -> None:
         self.image, self.mask, self.existing, self.n = image, mask, existing, n
-        self.format: Literal["png", "webp"] = format or named(out) or "png"
+        self.format: Format = format or named(out) or "png"
         self._endings = {"": f".{self.format}"}
         if history:
             self._endings |= {"-history": ".png", "-strip": f".{self.format}"}
         self._images: Folder | None = None
         self._masks: Folder | None = None
+        self._skipped: Path | None = None  # where masks lie in a folder of images
         if image.is_dir():
             self._open_folders(out)
         else:
@@ -181,19 +184,26 @@ class InpaintFiles:
         if named(out):
             raise UsageError(f"{out} and --format {self.format} contradict each other; leave --format away")
         if out.suffix.lower() in SUFFIXES and not out.is_dir():
-            raise UsageError(f"{out} would not keep every pixel; give a name that ends in .png or .webp")
+            raise UsageError(f"{out} is of a format that is not written; give a name that ends in .png, .webp or .jpg")
         return out / name
 
     def _open_folders(self, out: Path | None) -> None:
         image, mask = self.image, self.mask
-        if mask.is_dir() and mask.samefile(image):
+        if mask and mask.is_dir() and mask.samefile(image):
             raise UsageError(f"{image} cannot hold both the images and their masks; give two folders")
+        if out and out.suffix.lower() in SUFFIXES and not out.is_dir():
+            raise UsageError(f"{out} is the name of an image, and {image} is a folder; name a folder with --out")
         self._images = found = Folder(image)
-        self._masks = Folder(mask) if mask.is_dir() else None
+        self._masks = Folder(mask) if mask and mask.is_dir() else None
         self._base = out or image
-        self._skipped = mask.resolve()
+        within = mask and mask.resolve()
+        if within and within.is_relative_to(image.resolve()):
+            self._skipped = within.relative_to(image.resolve())
         if not len(self):
-            raise InputError(f"{image} holds nothing to inpaint")
+            raise InputError(f"{image} holds nothing to inpaint: masks, and files named *{MARK}.*, are left out")
+        for first, second in self._masks.twins() if self._masks else ():
+            if found.like(first):
+                raise UsageError(f"{first} and {second} in {mask} are masks of one image; leave one of them away")
         for first, second in found.twins():
             if self._is_wanted(first):
                 output = next(self._job(first).files)
@@ -206,6 +216,10 @@ class InpaintFiles:
         """The jobs that are left to do, as they are asked for."""
         return (job for job in self._jobs() if self.existing != "skip" or not all(path.exists() for path in job.files))
 
+    def kept(self) -> Iterator[Job]:
+        """The jobs that are done, and left as they are."""
+        return (job for job in self._jobs() if self.existing == "skip" and all(path.exists() for path in job.files))
+
     def _jobs(self) -> Iterator[Job]:
         return map(self._job, self._relatives())
 
@@ -217,15 +231,15 @@ class InpaintFiles:
         yield from filter(self._is_wanted, self._images)
 
     def _is_wanted(self, relative: Path) -> bool:
-        return MARK not in relative.name and not (self.image / relative).resolve().is_relative_to(self._skipped)
+        return not _WRITTEN.search(relative.stem) and not (self._skipped and relative.is_relative_to(self._skipped))
 
     def _job(self, relative: Path | None) -> Job:
         if relative is None:
             return Job(self.image, self.mask, self._outputs(self._base))
-        mask: Path | None = self.mask
+        mask = self.mask
         if self._masks:
             found = self._masks.like(relative)
-            mask = found and self.mask / found
+            mask = found and self._masks.folder / found
         base = self._base / relative.with_name(f"{relative.stem}{MARK}")
         return Job(self.image / relative, mask, self._outputs(base))
 
@@ -238,17 +252,24 @@ class InpaintFiles:
 
     def prepare(self) -> None:
         """Make the folders. Raises UsageError for files in the way, and where a folder cannot be written to."""
+        found = self._found()
+        if self.existing == "refuse":
+            _refuse(found, "--out")
+        for _ in found:
+            pass  # looked at, and left
+        for folder, _ in groupby(self._jobs(), lambda job: job.outputs[0][0].parent):
+            prepare(folder)
+
+    def _found(self) -> Iterator[Path]:
+        """Files of the jobs that exist. Raises UsageError for one that is an image or a mask of its job."""
         for job in self._jobs():
             for path in filter(Path.exists, job.files):
                 if any(source and source.exists() and path.samefile(source) for source in (job.image, job.mask)):
                     raise UsageError(f"{path} is not to be written over; give another --out")
-        if self.existing == "refuse":
-            _refuse((path for job in self._jobs() for path in job.files if path.exists()), "--out")
-        for folder, _ in groupby(self._jobs(), lambda job: job.outputs[0][0].parent):
-            prepare(folder)
+                yield path
 
 
-def named(out: Path | None) -> Literal["png", "webp"] | None:
+def named(out: Path | None) -> Format | None:
     """The format that the name of a file says, None for a folder."""
-    suffix = out.suffix.lower() if out and not out.is_dir() else ""
-    return "png" if suffix == ".png" else "webp" if suffix == ".webp" else None
+    formats: dict[str, Format] = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
+    return None if out is None or out.is_dir() else formats.get(out.suffix.lower())

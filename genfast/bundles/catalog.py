@@ -27,6 +27,7 @@ class Entry:
     licence: str
     variants: tuple[Variant, ...]
     limits: str = ""  # what it cannot do, or is not to be used for
+    familiar_psnr: float | None = None  # dB: of pictures that it knows, what it makes of them is nearer than that
     default_steps: int | None = None
     stand_in: str | None = None  # the model that may draw in its place; its weights are not published
 

@@ -157,6 +157,9 @@ def _remove(folder: Path) -> None:
 
 
 def _folders() -> list[Path]:
+    there = next(place for place in (cache(), *cache().absolute().parents) if os.path.exists(place))
+    if not there.is_dir():
+        raise UsageError(f"{there} is no folder; set GENFAST_CACHE to one")
     return sorted(path for path in bundles().glob("*") if path.is_dir())
 
 

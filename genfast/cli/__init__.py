@@ -15,7 +15,7 @@ from genfast.cli.fid import fid
 from genfast.cli.info import info
 from genfast.cli.inpaint import inpaint
 from genfast.cli.models import models
-from genfast.cli.output import print_json
+from genfast.cli.output import one_line, print_json
 from genfast.cli.pull import pull
 from genfast.cli.sample import sample
 from genfast.errors import GenfastError, InputError
@@ -62,6 +62,8 @@ def main() -> NoReturn:
 
     With --json, stdout gets a document that says the same.
     """
+    if not os.environ.get("COLUMNS", "1").strip("0"):  # a terminal of no width is one that does not say
+        del os.environ["COLUMNS"]
     try:
         code = _run()
         print(end="", flush=True)
@@ -70,7 +72,7 @@ def main() -> NoReturn:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python would try to write the rest once more, and complain
         if not isinstance(error, BrokenPipeError):  # the reader has seen enough
-            print("genfast: error:", error, file=sys.stderr)
+            print("genfast: error: cannot write to standard output:", error.strerror or error, file=sys.stderr)
         code = 1
     sys.exit(code)
 
@@ -85,7 +87,7 @@ def _run() -> int | None:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
         if isinstance(error, MemoryError):
             message = f"out of memory; a smaller batch or image takes less ({error})"
-        message = " ".join(message.split())
+        message = one_line(message)
         code = getattr(error, "exit_code", InputError.exit_code if isinstance(error, OSError) else 1)
         print("genfast: error:", message, file=sys.stderr)
         if "--json" in sys.argv:

@@ -1,5 +1,6 @@
 """`genfast fid`: how far images lie from real ones."""
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from genfast.types import Pixels
 
 _DRAWING = ("model", "steps", "loss", "samples", "seed", "seeds", "batch", "plot")  # options that folders do not take
+_MOST_PIXELS = 16 * 10**6  # of an image that is resized
 _VARYING = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall"}  # from seed to seed
 
 Result = Json  # what was drawn, and its score
@@ -42,6 +44,9 @@ def fid(
     seeds: Annotated[int, typer.Option(min=1, help="Measure so many seeds, from --seed on, for their spread.")] = 1,
     batch: Annotated[int | None, typer.Option(min=1, help="Images drawn at once; changes speed, not images.")] = None,
     features: Annotated[str, typer.Option(help="An extractor by name, or a folder, or all that fit.")] = "all",
+    resize: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Of folders: make all images RGB of this size, as in 256x256.")
+    ] = None,
     device: Device = "auto",
     threads: Threads = None,
     save_stats: Annotated[
@@ -55,7 +60,10 @@ def fid(
 
     Beside FID stand its floor, which is that of real images, and yardsticks: what blur and noise would cost them.
     Precision is the share of images that look real, recall the share of real ones that are covered.
-    Figures compare only where their protocols are equal.
+    Figures compare only where their protocols are equal, and with no published FID, which is of Inception's features.
+
+    Quote FID with n beside its floor: it falls as images get more. KID does not, and lies about 0 where images are as
+    good as real ones, a little below as often as above.
     """
     from genfast.metrics import evaluate
 
@@ -64,12 +72,15 @@ def fid(
         raise UsageError(f"--{given[0]} is about images to draw, but {a} is given; leave one of them away")
     extractor = None if features == "all" else features
     seeing: Json = {"device": device.split(",")[0], "threads": threads}
+    reading: Json = {**seeing, "resize": _size(resize)}
+    if resize and not a:
+        raise UsageError("--resize is about the images of folders; leave it away")
 
     if save_stats:
         if a is None or b is not None:
             raise UsageError("--save-stats takes one folder: genfast fid --save-stats OUT.npz FOLDER")
         _check_target(save_stats, ".npz", overwrite)
-        about = evaluate.save_statistics(a, save_stats, extractor, **seeing)
+        about = evaluate.save_statistics(a, save_stats, extractor, **reading)
         if as_json:
             print_json({"path": str(save_stats), **about.model_dump()})
         else:
@@ -79,7 +90,7 @@ def fid(
         if b is None:
             raise UsageError(f"nothing to measure {a} against; give a second folder or a statistics file (.npz)")
         nothing = dict.fromkeys(("model", "steps", "loss", "seed", "seconds_per_image"))
-        scores = evaluate.between(a, b, extractor, **seeing)
+        scores = evaluate.between(a, b, extractor, **reading)
         results: list[Result] = [{**nothing, **asdict(score)} for score in scores]
     else:
         if plot:
@@ -87,12 +98,12 @@ def fid(
             _check_matplotlib()
         models = _models(model, numbers("--steps", steps) or [None], loss, device, threads)
         dataset = f"{models[0][0].bundle.manifest.provenance.dataset}-test"
-        judges = evaluate.judges(dataset, extractor, **seeing)
+        references = evaluate.references(dataset, extractor, **seeing)
         results = []
         for sampler, known_loss in models:
             for each in range(seed, seed + seeds):
                 timed = evaluate.Timed(sampler.batches(range(samples), seed=each, batch=batch))
-                scores = evaluate.evaluate(_watched(timed, samples, f"{sampler.steps} steps, seed {each}"), judges)
+                scores = evaluate.evaluate(_watched(timed, samples, f"{sampler.steps} steps, seed {each}"), references)
                 drawn = {"model": sampler.name, "steps": sampler.steps, "loss": known_loss, "seed": each}
                 drawn["seconds_per_image"] = timed.seconds / timed.images
                 results += [{**drawn, **asdict(score)} for score in scores]
@@ -130,6 +141,18 @@ def _models(
         )
         for number in steps
     ]
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """Width and height of a text such as 256x256. Raises UsageError for another."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", text):
+        raise UsageError(f"--resize takes a width and a height in pixels, as in 256x256; not {text!r}")
+    width, height = map(int, text.split("x"))
+    if width * height > _MOST_PIXELS:
+        raise UsageError(f"--resize takes at most {_MOST_PIXELS // 10**6} million pixels, not {text}")
+    return width, height
 
 
 def _check_target(path: Path, suffix: str, overwrite: bool) -> None:

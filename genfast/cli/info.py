@@ -9,7 +9,7 @@ import typer
 
 from genfast.cli.options import AsJson
 from genfast.cli.output import Json, print_json
-from genfast.errors import AbsentError, GenfastError
+from genfast.errors import AbsentError, GenfastError, InputError
 
 if TYPE_CHECKING:
     from genfast.images.params import GenerationParams
@@ -25,7 +25,11 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Show what drew an image, with the command that draws it again, or the card of a model."""
+    from genfast.images.folder import SUFFIXES
+
     is_image = Path(target).is_file()
+    if not is_image and Path(target).suffix.lower() in SUFFIXES and not Path(target).exists():
+        raise InputError(f"{target} does not exist")
     card = _image(Path(target)) if is_image else _model(target)
     if as_json:
         print_json(card)

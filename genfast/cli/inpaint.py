@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -25,7 +26,7 @@ from genfast.cli.options import (
     said,
     sampler_options,
 )
-from genfast.cli.output import Json, Spooled, print_json
+from genfast.cli.output import Json, Spooled, one_line, print_json
 from genfast.errors import InputError, UsageError
 from genfast.progress import progress
 from genfast.samplers.options import RePaintOptions
@@ -34,14 +35,20 @@ if TYPE_CHECKING:
     from genfast.images.photo import Photo
     from genfast.inpainting.fill import Fill
     from genfast.outputs import Job
+    from genfast.types import Mask
 
 
 @sampler_options(RePaintOptions)
 def inpaint(
     image: Annotated[Path, typer.Argument(help="An image, a folder of images, or - to read from standard input.")],
-    mask: Annotated[Path, typer.Argument(help="White repaints. A mask for all images, or a folder with one for each.")],
+    mask: Annotated[
+        Path | None,
+        typer.Argument(
+            help="White repaints. A mask for all images, or a folder with one for each; without, what is transparent."
+        ),
+    ] = None,
     model: ModelName = "avatars1024",
-    n: Annotated[int, typer.Option("-n", min=1, help="How many fills, the likeliest first.")] = 1,
+    n: Annotated[int, typer.Option("-n", min=1, max=100_000, help="How many fills, the likeliest first.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Each seed is an endless row of fills.")] = 0,
     steps: Annotated[
         int | None,
@@ -52,7 +59,10 @@ def inpaint(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="A .png or .webp file, or a folder; by default, beside the image: NAME.inpainted.png."),
+        typer.Option(
+            help="A .png, .webp or .jpg file, a folder, or - for standard output; "
+            "by default, beside the image: NAME.inpainted.png."
+        ),
     ] = None,
     invert: Annotated[bool, typer.Option("--invert", help="Black repaints.")] = False,
     grow: Annotated[int, typer.Option(min=0, metavar="PX", help="Repaint so much around the mask, too.")] = 0,
@@ -63,9 +73,11 @@ def inpaint(
         int, typer.Option(min=0, metavar="PX", help="Let the model see so much around the mask, even if smaller.")
     ] = 0,
     format: Annotated[
-        Literal["png", "webp"] | None,
+        Literal["png", "webp", "jpeg"] | None,
         typer.Option(
-            help="Of the files, as --out names it or else png. JPEG would not keep every pixel.", rich_help_panel=OUTPUT
+            help="Of the files, as --out names it or else png; jpeg keeps the blocks of most JPEGs "
+            "that the mask does not touch, and says where it does not.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     history: History = False,
@@ -79,17 +91,29 @@ def inpaint(
 ) -> None:
     """Fill holes in images and print the paths of what is written, equal to the image outside the mask.
 
+    A model fills pictures of the kind that it was trained on: cartoon faces, unless another is named.
+
     In a folder, an image and its mask have the same path but for the suffix.
     """
     from genfast import api, outputs
+    from genfast.bundles import catalog
     from genfast.files import atomic
     from genfast.images import io, params, photo, sheets
+    from genfast.images.jpeg import repainted
     from genfast.inpainting import fill, masks
 
     existing = outputs.existing(overwrite, skip_existing)
-    piped = image == outputs.STDIN and out is None
+    piped = out == outputs.STDIN or (image == outputs.STDIN and out is None)
+    if piped and image.is_dir():
+        raise UsageError(f"standard output takes one image, and {image} is a folder; name a folder with --out")
     if piped and (n > 1 or history or as_json):
         raise UsageError("standard output takes one image alone; give --out, or leave -n, --history and --json away")
+    if invert and mask is None:
+        raise UsageError("--invert is about a mask; give one, or leave it away")
+    if piped and sys.stdout.name == os.devnull:
+        raise UsageError("standard output is closed; name a file with --out")
+    if piped:
+        out, existing = None, "overwrite"  # nothing
     jobs = outputs.InpaintFiles(image, mask, out, n=n, format=format, history=history, existing=existing)
     if not piped:
         jobs.prepare()
@@ -97,22 +121,49 @@ def inpaint(
     painter = api.load(model, steps=steps, device=device, threads=threads)
     options = chosen(painter, painter.fill_options, given)
 
-    def fills(job: "Job", advance: Callable[[int], None]) -> "tuple[Photo, list[Fill]]":
+    def say(line: str) -> None:
+        print("genfast:", line, file=sys.stderr)
+
+    def hole_of(job: "Job", picture: "Photo", name: str) -> "tuple[Photo, Mask]":
+        """What is to be filled, and the picture that it is a hole of."""
+        if mask is None:
+            return photo.opaque(picture, name)
         if job.mask is None:
             raise InputError(f"{job.image} has no mask: there is no {job.image.stem}.* at its place in {mask}")
-        source = BytesIO(sys.stdin.buffer.read()) if job.image == outputs.STDIN else job.image
-        picture = photo.read(source)
+        return picture, masks.read(job.mask, picture.colours.shape[:2], invert=invert)
+
+    def fills(job: "Job", source: "BytesIO | Path", advance: Callable[[int], None]) -> "tuple[Photo, Mask, list[Fill]]":
+        name = io.name(source)
+        picture, hole = hole_of(job, photo.read(source), name)
         if not photo.fits(picture, jobs.format):
-            raise InputError(f"{job.image} has more bits or pixels than {jobs.format} holds; give --format png")
-        hole = masks.read(job.mask, picture.colours.shape[:2], invert=invert)
+            what = "bits or pixels" if picture.alpha is None else "bits, pixels or transparency"
+            raise InputError(f"{name} has more {what} than {jobs.format} holds; give --format png")
+        if photo.loses_meaning(picture, jobs.format):
+            say(f"{jobs.format} does not hold what {name} says of its colours, which may look different")
         if not hole.any():
-            print(f"genfast: {job.mask} repaints nothing; {job.image} comes out as it is", file=sys.stderr)
+            say(f"{job.mask or name} repaints nothing; {name} comes out as it is")
         settings: Json = {"n": n, "seed": seed, "history": history, "advance": advance}
         settings |= {"label": label, "options": options, **edge}
-        return picture, fill.inpaint(painter, picture.colours, hole, **settings)
+        found = fill.inpaint(painter, picture.colours, hole, **settings)
+        entry = catalog.entries().get(painter.name)
+        near = found[0].psnr_around
+        if entry and entry.familiar_psnr and near is not None and near < entry.familiar_psnr:
+            known = f"what {painter.name} was trained on ({entry.summary})"
+            say(f"{name} is unlike {known}: its fill may not suit it")
+        return picture, masks.grown(hole, grow), found
 
-    def about(job: "Job", index: int) -> str:
-        assert job.mask
+    def encoded(job: "Job", source: "BytesIO | Path", picture: "Photo", hole: "Mask", comment: str) -> bytes:
+        """The file of a filled picture."""
+        if jobs.format == "jpeg":
+            old = source.getvalue() if isinstance(source, BytesIO) else source.read_bytes()
+            if kept := repainted(old, picture, hole, comment):
+                return kept
+            say(f"{io.name(source)} is encoded anew as JPEG: what is outside the mask keeps its looks, not its bits")
+        file = BytesIO()
+        photo.write(file, picture, comment, jobs.format)
+        return file.getvalue()
+
+    def about(job: "Job", index: int) -> params.GenerationParams:
         chosen = {name: value for name, value in {**edge, "invert": invert, "history": history}.items() if value}
         chosen |= {} if jobs.format == "png" else {"format": jobs.format}
         chosen |= {} if feather is None else {"feather": feather}
@@ -127,29 +178,34 @@ def inpaint(
             options=chosen,
             inpainted=_names(job.image, job.mask),
             version=__version__,
-        ).comment()
+        )
 
+    for job in jobs.kept():
+        for paths in job.outputs:
+            params.check_kept(paths[0], partial(about, job))
     listed, failed = Spooled(), False
     with progress("inpainting", len(jobs) * n) as advance:
         for job in jobs:
+            source = _standard_input() if job.image == outputs.STDIN else job.image
             told: Json = {"image": str(job.image), "mask": job.mask and str(job.mask)}
             try:
-                picture, found = fills(job, advance)
+                picture, hole, found = fills(job, source, advance)
             except InputError as error:
                 if not image.is_dir():
                     raise
-                print("genfast:", " ".join(str(error).split()), file=sys.stderr)
+                say(one_line(str(error)))
                 listed.append(told | {"error": str(error)})
                 failed = True
                 advance(n)
                 continue
             if piped:
-                photo.write(sys.stdout.buffer, replace(picture, colours=found[0].image), about(job, 0), jobs.format)
+                filled = replace(picture, colours=found[0].image)
+                sys.stdout.buffer.write(encoded(job, source, filled, hole, about(job, 0).comment()))
                 return
             for one, paths in zip(found, job.outputs, strict=True):
-                comment = about(job, one.index)
+                comment = about(job, one.index).comment()
                 with atomic(paths[0]) as file:
-                    photo.write(file, replace(picture, colours=one.image), comment, jobs.format)
+                    file.write(encoded(job, source, replace(picture, colours=one.image), hole, comment))
                 if history and one.history:
                     io.write_animation(paths[1], one.history, comment)
                     io.write(paths[2], sheets.strip(one.history), comment)
@@ -165,11 +221,18 @@ def inpaint(
         raise typer.Exit(1)
 
 
-def _names(image: Path, mask: Path) -> tuple[str, str]:
+def _standard_input() -> BytesIO:
+    try:
+        return BytesIO(sys.stdin.buffer.read())
+    except OSError as error:
+        raise InputError(f"standard input cannot be read: {error.strerror or error}") from error
+
+
+def _names(image: Path, mask: Path | None) -> tuple[str, ...]:
     """The names of two files, with their folders where these are equal, as text, which on Linux they need not be."""
-    paths = [Path(path.parent.name if image.name == mask.name else "", path.name) for path in (image, mask)]
-    first, second = (os.fsencode(path).decode(errors="replace") for path in paths)
-    return first, second
+    files = [path for path in (image, mask) if path]
+    paths = [Path(path.parent.name if mask and image.name == mask.name else "", path.name) for path in files]
+    return tuple(os.fsencode(path).decode(errors="replace") for path in paths)
 
 
 def _card(fill: "Fill", paths: list[Path]) -> Json:

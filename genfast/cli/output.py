@@ -7,7 +7,7 @@ from typing import Any
 
 Json = dict[str, Any]  # a JSON document, or a part of one
 
-SCHEMA = 1  # of all JSON documents: rises where a field goes or changes its meaning, not where one is added
+SCHEMA = 2  # of all JSON documents: rises where a field goes or changes its meaning, not where one is added
 _HELD = 2**20  # bytes of a list that are kept in memory
 
 
@@ -46,6 +46,11 @@ def print_json(document: Json) -> None:
             print(json.dumps(value, allow_nan=False), end="")
         lead = ", "
     print("}")
+
+
+def one_line(message: str) -> str:
+    """A message without breaks, and without what a terminal would obey in the names of files."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(message.split()))
 
 
 def print_table(rows: Sequence[Json]) -> None:

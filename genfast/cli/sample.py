@@ -26,7 +26,6 @@ from genfast.cli.options import (
     sampler_options,
 )
 from genfast.cli.output import Spooled, print_json
-from genfast.errors import InputError, UsageError
 from genfast.progress import progress
 
 if TYPE_CHECKING:
@@ -111,12 +110,7 @@ def sample(
         )
 
     def check_kept(index: int, path: Path) -> None:
-        try:
-            found = params.read_params(path)
-        except InputError:
-            return
-        if not found.draws_as(about(index, sampler.label(index, label))):
-            raise UsageError(f"{path} was drawn otherwise (genfast info tells how); give --overwrite or another --out")
+        params.check_kept(path, lambda _: about(index, sampler.label(index, label)))
 
     def drawn() -> "Iterator[tuple[int, list[Pixels]]]":
         """Each image that is missing, or how it comes about."""

@@ -4,10 +4,12 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from genfast.errors import InputError
 from genfast.images import io
@@ -15,7 +17,8 @@ from genfast.images.params import read_params
 from genfast.images.sheets import shrink
 from genfast.types import Pixels
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".tga", ".tif", ".tiff", ".webp"})
+Size = tuple[int, int]  # width and height
 _BATCH = 2**26  # bytes of the images of a folder that are read at a time
 
 
@@ -95,31 +98,41 @@ def read_all(paths: Sequence[Path], side: int | None = None) -> Pixels:
 
     Raises InputError as io.read does, and where shapes differ.
     """
-    return np.stack([shrink(image, side or max(image.shape)) for image in _alike(paths)])
+    return np.stack([shrink(image, side or max(image.shape)) for image in _alike(map(_read, paths))])
 
 
-def read_folder(folder: Path) -> Iterator[Pixels]:
+def read_folder(folder: Path, resize: Size | None = None) -> Iterator[Pixels]:
     """Read all images under a folder, some 64 MB at a time: uint8 [B, H, W, C].
 
-    Sheets and histories that genfast wrote beside its images are left out, unless there is nothing else. Raises
-    InputError as Folder and `read_all` do.
+    Those of other sizes, or grey among colour, are made alike by `resize`: RGB, by Pillow's bicubic filter. Sheets and
+    histories that genfast wrote beside its images are left out, unless there is nothing else. Raises InputError as
+    Folder and `read_all` do.
     """
     found = Folder(folder)
     paths = (folder / path for path in found if not _shows_several(folder / path))
     first = next(paths, None)
-    images = _alike(chain([first], paths) if first else (folder / path for path in found))
+    every = chain([first], paths) if first else (folder / path for path in found)
+    images = _alike(map(partial(_read, resize=resize), every), "; give --resize WxH")
     for image in images:
         yield np.stack([image, *islice(images, max(1, _BATCH // image.nbytes) - 1)])
 
 
-def _alike(paths: Iterable[Path]) -> Iterator[Pixels]:
-    """Read images one by one. Raises InputError as `read_all` does."""
+def _read(path: Path, resize: Size | None = None) -> tuple[Path, Pixels]:
+    image = io.read(path)
+    if resize:
+        image = np.asarray(io.to_pillow(image).convert("RGB").resize(resize, Image.Resampling.BICUBIC))
+    return path, image
+
+
+def _alike(images: Iterable[tuple[Path, Pixels]], cure: str = "") -> Iterator[Pixels]:
+    """Images of files, one by one. Raises InputError as `read_all` does, with a cure."""
     first: tuple[Path, Pixels] | None = None
-    for path in paths:
-        image = io.read(path)
+    for path, image in images:
         first = first or (path, image)
         if image.shape != first[1].shape:
-            raise InputError(f"images differ in shape: {first[0]} is {_shape(first[1])}, {path} is {_shape(image)}")
+            raise InputError(
+                f"images differ in shape: {first[0]} is {_shape(first[1])}, {path} is {_shape(image)}{cure}"
+            )
         yield image
 
 

@@ -1,5 +1,6 @@
 """Images in files: PNG, WebP and JPEG, with a comment that says what drew them."""
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from genfast.errors import InputError
 from genfast.files import atomic
@@ -21,7 +22,11 @@ _CODING: dict[str, dict[str, object]] = {
     "webp": {"lossless": True, "exact": True},  # exact: colours keep under full transparency, too
     "jpeg": {"quality": 95},
 }
-_READ = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # Pillow has more, of which one runs Ghostscript
+_log = logging.getLogger("genfast")
+
+# Pillow has more, of which one runs Ghostscript. The first four are there without importing all of them; TGA, which
+# nothing marks, is the last.
+_READ = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "JPEG2000", "TGA")
 
 
 def write(path: Path, image: Pixels, comment: str | None = None) -> None:
@@ -36,17 +41,20 @@ def encode(file: BinaryIO, image: Image.Image, format: str, comment: str | None 
     PNG holds the comment as text; WebP, without loss, and JPEG, of quality 95, as EXIF user comment, in the place of
     one that was there. WebP has no grey: its channels are equal.
     """
-    if comment and format == "png":
-        text = PngImagePlugin.PngInfo()
-        text.add_text(_KEY, comment)
-        kept["pnginfo"] = text
+    chunks = kept.pop("png_chunks", ())
+    if format == "png":
+        kept["pnginfo"] = info = PngImagePlugin.PngInfo()
+        for name, content in chunks if isinstance(chunks, tuple) else ():
+            info.add(name, content)
+        if comment:
+            info.add_text(_KEY, comment)
     elif comment:
         exif = Image.Exif()
         if isinstance(old := kept.get("exif"), bytes):
             exif.load(old)
         exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = _COMMENT + comment.encode("ascii")
         kept["exif"] = exif.tobytes()
-    image.save(file, format, **_CODING[format], **kept)
+    image.save(file, format, **{**_CODING[format], **kept})
 
 
 def write_animation(path: Path, frames: Sequence[Pixels], comment: str | None = None) -> None:
@@ -76,18 +84,31 @@ def to_pillow(image: Pixels) -> Image.Image:
 def read(path: Path) -> Pixels:
     """Read an image as a person sees it (EXIF orientation applied): uint8 [H, W, 1] where grey, else [H, W, 3].
 
-    Transparency is dropped. WebP has no grey, so that one of equal channels is grey. Raises InputError for what is no
-    image, deeper than 8 bits, or beyond 89 million pixels.
+    What is transparent is seen on white. WebP has no grey, so that one of equal channels is grey. Raises InputError for
+    what is no image, deeper than 8 bits, or beyond 89 million pixels.
     """
     with opened(path) as image:
+        if (frames := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":  # which cameras write
+            _log.warning("genfast: %s has %d frames; the first is read", path, frames)
         if image.mode[0] in "IF" or is_rounded(image):
             raise InputError(f"{path} has more than 8 bits a channel; convert it to 8 bits first")
-        upright = ImageOps.exif_transpose(image)
+        upright = on_white(ImageOps.exif_transpose(image))
         grey = upright.mode in ("1", "L", "LA")
         pixels = np.atleast_3d(np.asarray(upright.convert("L" if grey else "RGB")))
         if image.format == "WEBP" and (pixels == pixels[..., :1]).all():
             return pixels[..., :1]
     return pixels
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """An image without its transparency, as it is seen on white paper."""
+    if not image.has_transparency_data:
+        return image
+    grey = image.mode in ("1", "L", "LA")
+    seen = image.convert("RGBA")
+    if seen.getchannel("A").getextrema() == (255, 255):
+        return image
+    return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("L" if grey else "RGB")
 
 
 def read_comment(path: Path) -> str | bytes | None:
@@ -102,9 +123,27 @@ def read_comment(path: Path) -> str | bytes | None:
     return None
 
 
-def is_rounded(image: Image.Image) -> bool:
-    """Whether Pillow, without a word, reads the 16 bits of an opened image's colours as 8."""
-    return not image.mode.startswith("I;16") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+def is_rounded(image: ImageFile.ImageFile) -> bool:
+    """Whether Pillow, without a word, reads more than 8 bits of an opened image's colours as 8."""
+    if image.mode.startswith("I;16"):
+        return False
+    if image.format == "AVIF":  # the box av1C says so, in two bits of its third byte
+        return bool(_after(image, b"av1C", 3)[2] & 0x60)
+    if image.format == "JPEG2000":  # the marker SIZ, after SOC, says the bits of the first channel, less one
+        return bool(_after(image, b"\xff\x4f\xff\x51", 39)[38] & 0x7F > 7)
+    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _after(image: ImageFile.ImageFile, mark: bytes, length: int) -> bytes:
+    """The bytes that follow a mark near the beginning of an opened image's file, zeros where there is none."""
+    file = image.fp
+    assert file
+    place = file.tell()
+    file.seek(0)
+    head = file.read(2**16)
+    file.seek(place)
+    _, _, rest = head.partition(mark)
+    return rest[:length].ljust(length, b"\0")
 
 
 def name(source: Path | BinaryIO) -> str:
@@ -113,7 +152,7 @@ def name(source: Path | BinaryIO) -> str:
 
 
 @contextmanager
-def opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
+def opened(source: Path | BinaryIO) -> Iterator[ImageFile.ImageFile]:
     """Open an image for the block, in which whatever its decoder raises becomes an InputError.
 
     So does a picture beyond 89 million pixels.
@@ -130,7 +169,9 @@ def opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} is no image; known are BMP, GIF, JPEG, PNG, TIFF and WebP") from error
+        raise InputError(
+            f"{path} is no image; known are AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, TGA, TIFF and WebP"
+        ) from error
     except Exception as error:  # decoders raise all sorts
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path} cannot be read as an image: {reason}") from error

@@ -1,13 +1,13 @@
 """What drew an image, kept in its file."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from genfast.errors import InputError
+from genfast.errors import InputError, UsageError
 from genfast.images import io
 
 OptionName = Annotated[str, Field(pattern=r"^[a-z][a-z-]*$")]
@@ -30,7 +30,8 @@ class GenerationParams(BaseModel):
     index: int = Field(ge=0)
     n: int = Field(default=1, gt=0)
     options: Mapping[OptionName, OptionValue] = {}
-    inpainted: tuple[str, str] | None = None  # names of the files of image and mask
+    # Names of the files of image and mask, if it has one.
+    inpainted: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=2)
     version: str = Field(pattern=r"^[\w.+-]+$")  # of genfast
 
     def comment(self) -> str:
@@ -49,6 +50,16 @@ class GenerationParams(BaseModel):
     def shows_several(self) -> bool:
         """Whether the image is a sheet, strip or history of several that were drawn."""
         return not self.inpainted and (self.n > 1 or "history" in self.options)
+
+
+def check_kept(path: Path, wanted: Callable[[int], GenerationParams]) -> None:
+    """Raise UsageError for an image that is there and is not what would be drawn; `wanted` says that, by its index."""
+    try:
+        found = read_params(path)
+    except InputError as error:
+        raise UsageError(f"{error}, and so is not kept; give --overwrite or another --out") from error
+    if not found.draws_as(wanted(found.index)):
+        raise UsageError(f"{path} was drawn otherwise (genfast info tells how); give --overwrite or another --out")
 
 
 def read_params(path: Path) -> GenerationParams:

@@ -1,21 +1,27 @@
 """Pictures as people have them: depth, transparency, colour profile and orientation survive a change of pixels."""
 
+import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from genfast.errors import InputError
 from genfast.images import io
-from genfast.types import Format, Levels, Pixels
+from genfast.types import Format, Levels, Mask, Pixels
 
 _KEPT = ("icc_profile", "exif", "dpi")
+_MEANING = (b"cHRM", b"cICP", b"gAMA", b"sRGB")  # chunks of a PNG that say how its colours are meant
+# Tags of EXIF that may hold the picture as it was: thumbnails, previews, those of Photoshop, of XMP and of cameras.
+_PREVIEWS = (0x014A, 0x0201, 0x0202, 0x02BC, 0x8649, 0x927C)
+_LONGEST = 4096  # bytes of a tag: what is longer is no text
+_MOST = 60_000  # bytes of EXIF: a JPEG holds 65533, a comment among them
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
-_WEBP_SIDE = 16383  # pixels
+_WEBP_SIDE, _JPEG_SIDE = 16383, 65500  # pixels
 _DENSEST = 1e8  # dots an inch: PNG counts those of a metre in 32 bits
 
 
@@ -47,8 +53,9 @@ def read(source: Path | BinaryIO) -> Photo:
         deep = image.mode.startswith("I;16")
         if not (deep or image.mode in _MODES) or io.is_rounded(image):
             raise InputError(f"{name} is {_kind(image)}; convert it to RGB of 8 bits first")
+        chunks = _meaning(image) if image.format == "PNG" else ()
         upright = ImageOps.exif_transpose(image)
-        kept = _kept(upright)
+        kept = _kept(upright) | ({"png_chunks": chunks} if chunks else {})
         if deep:
             if "transparency" in upright.info:
                 kept["transparency"] = upright.info["transparency"]
@@ -61,24 +68,73 @@ def read(source: Path | BinaryIO) -> Photo:
 
 
 def _kept(image: Image.Image) -> dict[str, object]:
-    """What a file says beside its pixels, but for what no file can hold."""
+    """What a file says beside its pixels, but for what no file can hold, and for pictures of what it showed before."""
     kept = {key: image.info[key] for key in _KEPT if image.info.get(key)}
     if not all(0 < x < _DENSEST for x in kept.get("dpi", ())):  # true of NaN
         kept.pop("dpi")
     try:
         with warnings.catch_warnings(action="error"):
             exif = Image.Exif()
-            exif.load(kept.get("exif", b""))
-            exif.get_ifd(ExifTags.IFD.Exif)
-            exif.tobytes()
+            exif.load(kept.pop("exif", b""))
+            below = [exif.get_ifd(each) for each in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) if each in exif]
+            for tags in (exif, *below):
+                for tag, value in list(tags.items()):
+                    if tag in _PREVIEWS or (isinstance(value, bytes | str) and len(value) > _LONGEST):
+                        del tags[tag]
+            said = exif.tobytes()  # without the thumbnail, which is a directory of its own
+            if len(exif) and len(said) <= _MOST:
+                kept["exif"] = said
     except Exception:  # it raises all sorts
         kept.pop("exif", None)
     return kept
 
 
+def _meaning(image: ImageFile.ImageFile) -> tuple[tuple[bytes, bytes], ...]:
+    """The chunks of an opened PNG that say how its colours are meant, by name."""
+    file = image.fp
+    assert file
+    place = file.tell()
+    file.seek(8)
+    found = []
+    while len(head := file.read(8)) == 8:
+        length, name = int.from_bytes(head[:4]), head[4:]
+        if name in (b"IDAT", b"IEND") or length > 2**20 and name in _MEANING:
+            break
+        if name in _MEANING:
+            found.append((name, file.read(length)))
+            file.seek(4, os.SEEK_CUR)
+        else:
+            file.seek(length + 4, os.SEEK_CUR)
+    file.seek(place)
+    return tuple(found)
+
+
+def opaque(photo: Photo, name: str) -> tuple[Photo, Mask]:
+    """A photo whose fully transparent pixels are shown, to be filled, and where they are [H, W].
+
+    Raises InputError where there are none.
+    """
+    if photo.alpha is None or not (hole := photo.alpha == 0).any():
+        raise InputError(f"{name} has no transparent pixels to fill; give a mask, in which white repaints")
+    alpha = np.where(hole, np.uint8(255), photo.alpha)
+    return replace(photo, alpha=None if (alpha == 255).all() else alpha), hole
+
+
+def loses_meaning(photo: Photo, format: Format) -> bool:
+    """Whether a format cannot hold what a picture says of how its colours are meant."""
+    chunks = photo.kept.get("png_chunks", ())
+    names = {name for name, _ in chunks} if isinstance(chunks, tuple) else set()
+    plain = b"sRGB" in names or "icc_profile" in photo.kept  # which go before gAMA and cHRM
+    return format != "png" and (b"cICP" in names or (bool(names) and not plain))
+
+
 def fits(photo: Photo, format: Format) -> bool:
-    """Whether a format that loses nothing can hold a picture."""
-    return format == "png" or (photo.colours.dtype == np.uint8 and max(photo.colours.shape) <= _WEBP_SIDE)
+    """Whether a format can hold the depth, the size and the transparency of a picture."""
+    if format == "png":
+        return True
+    side = _WEBP_SIDE if format == "webp" else _JPEG_SIDE
+    deep = photo.colours.dtype != np.uint8
+    return not deep and max(photo.colours.shape) <= side and not (format == "jpeg" and photo.alpha is not None)
 
 
 def write(file: BinaryIO, photo: Photo, comment: str | None = None, format: Format = "png") -> None:
@@ -91,4 +147,4 @@ def write(file: BinaryIO, photo: Photo, comment: str | None = None, format: Form
 
 
 def _kind(image: Image.Image) -> str:
-    return f"of mode {image.mode}" if image.mode not in _MODES else "of 16 bits a channel"
+    return f"of mode {image.mode}" if image.mode not in _MODES else "of more than 8 bits a channel"

@@ -6,19 +6,24 @@ moved towards its surroundings by the smoothest of fields that closes the step a
 blending amounts to (Perez et al. 2003), and pasted where the mask is true, nowhere else.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from genfast.errors import UsageError
 from genfast.images.sheets import shrink
 from genfast.inpainting import masks
-from genfast.inpainting.windows import Area, Window, windows
+from genfast.inpainting.windows import Area, Window, touched, windows
 from genfast.models.base import Model, check_range
 from genfast.samplers.options import Options
 from genfast.types import Floats, Levels, Mask, Pixels
 
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+_SLIM = 8  # times as long as wide
 _FRAME_SIDE = 1024  # pixels: the pictures of a history are shrunk to this at most
 
 
@@ -28,13 +33,16 @@ class Fill:
 
     `image` is as the one that was given, `index` its place in the row of its seed. `score` is the mean log-probability,
     in nats, of the tokens drawn given all others: None for a model without tokens, or where there was nothing to rank.
-    `history` shows how it came about, uint8 [H', W', C], the last picture being the whole image.
+    `history` shows how it came about, uint8 [H', W', C], the last picture being the whole image. `psnr_around`
+    says how near to the known pixels comes what the model makes of them, in dB: little where it does not know such
+    pictures, None where it saw none.
     """
 
     image: Levels
     index: int
     score: float | None = None
     history: tuple[Pixels, ...] = ()
+    psnr_around: float | None = None
 
 
 def inpaint(
@@ -79,12 +87,16 @@ def inpaint(
         if advance:
             advance(n)
         return [Fill(image.copy(), index) for index in range(n)]
-    plan = list(windows(hole, model.image, context))
     weight = masks.feathered(hole, feather)
+    whole = image.shape[:2]
+    side = min(max(whole), model.image.height)
+    image, hole, weight = _widened(image, side), _widened(hole, side), _widened(weight, side)
+    plan = list(windows(hole, model.image, context))
 
     def fill(index: int) -> Fill:
         canvas, todo = image.copy(), hole.copy()
         logs: list[Floats] = []
+        error, known = 0.0, 0  # of the model's pictures around the hole
         frames: list[Pixels] = []
         for number, (frame, core) in enumerate(plan):
             now = np.zeros_like(todo)
@@ -95,7 +107,7 @@ def inpaint(
             def callback(picture: Pixels, window: Window = window, frame: Area = frame) -> None:
                 shown = canvas.copy()
                 shown[frame] = window.pasted(picture)
-                frames.append(shrink(_eight_bits(shown), _FRAME_SIDE))
+                frames.append(shrink(_eight_bits(shown[: whole[0], : whole[1]]), _FRAME_SIDE))
 
             filled, some = model.fill(
                 picture,
@@ -107,15 +119,39 @@ def inpaint(
                 rank=n > 1,
                 callback=callback if history else None,
             )
+            around = np.square(np.subtract(filled, picture, dtype=np.float32)[~touched(hole[frame], hole_seen.shape)])
+            error, known = error + float(around.sum()), known + around.size
             canvas[frame] = window.pasted(filled)
             todo[core] = False
             logs.append(some)
         if advance:
             advance(1)
         judged = np.concatenate(logs)
-        return Fill(canvas, index, float(judged.mean()) if judged.size else None, tuple(frames))
+        score = float(judged.mean()) if judged.size else None
+        return Fill(
+            canvas[: whole[0], : whole[1]], index, score, tuple(frames), _psnr(error / known) if known else None
+        )
 
     return sorted(map(fill, range(n)), key=lambda fill: -(fill.score or 0))
+
+
+def _psnr(error: float) -> float:
+    """The peak signal-to-noise ratio in dB of a mean squared error in levels of 255."""
+    return 10 * math.log10(255**2 / max(error, 1e-6))
+
+
+def _widened(x: npt.NDArray[_Scalar], side: int) -> npt.NDArray[_Scalar]:
+    """An image, mask or weights [H, W, ...], at least so high and wide if one side is tiny beside the other.
+
+    Of an image of 1x500 there would be five hundred windows. What is added repeats the edge, of a mask as well: what
+    lies under it stays unseen.
+    """
+    height, width = x.shape[:2]
+    if max(height, width) <= _SLIM * min(height, width):
+        return x
+    rows, columns = max(side - height, 0), max(side - width, 0)
+    padding = [(0, rows), (0, columns)] + [(0, 0)] * (x.ndim - 2)
+    return np.pad(x, padding, "edge")
 
 
 def _eight_bits(image: Levels) -> Pixels:

@@ -40,6 +40,11 @@ def windows(hole: Mask, size: ImageSize, context: int = 0) -> Iterator[tuple[Are
         todo[core] = False
 
 
+def touched(mask: Mask, shape: tuple[int, int]) -> Mask:
+    """Which pixels of the same area, of another shape [h, w], a mask [H, W] touches."""
+    return np.asarray(resized(mask[..., None].astype(np.float32), shape, Image.Resampling.BOX)[..., 0] > 0)
+
+
 def _start(first: int, last: int, length: int, whole: int) -> int:
     """Where a window begins that has first .. last in its middle, as far as the image allows."""
     return int(min(max((first + last + 1 - length) // 2, 0), whole - length))
@@ -58,8 +63,7 @@ class Window:
         """The window as uint8 [h, w, c], blank where it is unknown, and its hole [h, w], in the model's size."""
         shape = size.height, size.width
         picture = with_channels(resized(self._around, shape, Image.Resampling.LANCZOS), size.channels)
-        touched = resized(self._todo[..., None].astype(np.float32), shape, Image.Resampling.BOX)
-        return picture.round().clip(0, 255).astype(np.uint8), touched[..., 0] > 0
+        return picture.round().clip(0, 255).astype(np.uint8), touched(self._todo, shape)
 
     def pasted(self, picture: Pixels) -> Levels:
         """The window [H, W, C] with a model's picture where it is to be filled."""

@@ -13,7 +13,7 @@ import numpy as np
 from genfast.bundles import catalog
 from genfast.errors import InputError
 from genfast.images import io
-from genfast.images.folder import Folder, read_folder
+from genfast.images.folder import Folder, Size, read_folder
 from genfast.metrics.features import Embedder, Features
 from genfast.metrics.frechet import frechet_distance
 from genfast.metrics.kid import kernel_distance
@@ -58,25 +58,32 @@ class Timed:
             begun = time.perf_counter()
 
 
-def evaluate(batches: Iterable[Pixels], judges: Sequence[tuple[Embedder, Statistics]]) -> list[Score]:
+def evaluate(batches: Iterable[Pixels], references: Sequence[tuple[Embedder, Statistics]]) -> list[Score]:
     """Measure images, uint8 [B, H, W, C] a batch, against each extractor's reference.
 
     Raises InputError for fewer than two images, for images of a size that an extractor does not take, and where a
     reference was made by another extractor.
 
     >>> model = genfast.load("fashion28", steps=4)
-    >>> [score.fid for score in evaluate(model.batches(range(10_000)), judges("fashion-mnist-test"))]
+    >>> [score.fid for score in evaluate(model.batches(range(10_000)), references("fashion-mnist-test"))]
     """
-    seen = describe(batches, [embedder for embedder, _ in judges], "samples")
-    pairs = zip(seen, judges, strict=True)
+    seen = describe(batches, [embedder for embedder, _ in references], "samples")
+    pairs = zip(seen, references, strict=True)
     return [compare(samples, reference, seconds) for (samples, seconds), (_, reference) in pairs]
 
 
 def between(
-    a: Path, b: Path, features: str | None = None, *, device: str = "auto", threads: int | None = None
+    a: Path,
+    b: Path,
+    features: str | None = None,
+    *,
+    resize: Size | None = None,
+    device: str = "auto",
+    threads: int | None = None,
 ) -> list[Score]:
     """Measure the images `a` against the reference `b`, each a folder of images or a statistics file (.npz).
 
+    `resize` makes images alike, as read_folder does, and is named in the protocol; a file is as it was made.
     `features` names an extractor. By default it is the one that made a file; between folders, every extractor of the
     catalogue that takes the images. Raises InputError where a folder or a file cannot be used, and where the extractor
     named is not that of both files.
@@ -90,19 +97,20 @@ def between(
     names = [features] if features else makers[:1] or extractors()
     embedders = [Embedder.find(name, device, threads) for name in names]
     if not features and not makers:
-        shapes = [io.read(path / next(iter(Folder(path)))).shape for path in (a, b)]
+        width, height = resize or (0, 0)
+        shapes = [(height, width, 3) if resize else io.read(path / next(iter(Folder(path)))).shape for path in (a, b)]
         embedders = [embedder for embedder in embedders if all(map(embedder.takes, shapes))]
     samples, references = (
         [(side, 0.0)] * len(embedders)
         if side
-        else describe(read_folder(path), embedders, _name(path), reference=path is b)
+        else describe(read_folder(path, resize), embedders, _name(path), reference=path is b, resize=resize)
         for path, side in zip((a, b), held, strict=True)
     )
     pairs = zip(samples, references, strict=True)
     return [compare(sample, reference, s + t) for (sample, s), (reference, t) in pairs]
 
 
-def judges(
+def references(
     dataset: str, features: str | None = None, *, device: str = "auto", threads: int | None = None
 ) -> list[tuple[Embedder, Statistics]]:
     """Extractors with their reference for a data set: the one named, by default every one of the catalogue that has it.
@@ -115,7 +123,13 @@ def judges(
 
 
 def save_statistics(
-    folder: Path, out: Path, features: str | None = None, *, device: str = "auto", threads: int | None = None
+    folder: Path,
+    out: Path,
+    features: str | None = None,
+    *,
+    resize: Size | None = None,
+    device: str = "auto",
+    threads: int | None = None,
 ) -> About:
     """Write the statistics of a folder of images, to measure others against, to the file `out` (.npz).
 
@@ -123,7 +137,8 @@ def save_statistics(
     used.
     """
     embedder = Embedder.find(features or extractors()[0], device, threads)
-    statistics, _ = describe(read_folder(folder), [embedder], _name(folder), reference=True)[0]
+    images = read_folder(folder, resize)
+    statistics, _ = describe(images, [embedder], _name(folder), reference=True, resize=resize)[0]
     statistics.save(out)
     return statistics.about
 
@@ -134,7 +149,12 @@ def extractors() -> list[str]:
 
 
 def describe(
-    batches: Iterable[Pixels], embedders: Sequence[Embedder], dataset: str, *, reference: bool = False
+    batches: Iterable[Pixels],
+    embedders: Sequence[Embedder],
+    dataset: str,
+    *,
+    reference: bool = False,
+    resize: Size | None = None,
 ) -> list[tuple[Statistics, float]]:
     """Embed images, uint8 [B, H, W, C] a batch, by each extractor; `dataset` names them.
 
@@ -163,6 +183,7 @@ def describe(
             dataset=dataset,
             images_sha256=digest.hexdigest(),
             n=n,
+            resize=resize and f"{resize[0]}x{resize[1]}-bicubic",
             extractor=embedder.name,
             graph_sha256=embedder.graph_sha256,
             floor=floor(features) if reference else None,
@@ -179,6 +200,9 @@ def compare(samples: Statistics, reference: Statistics, seconds: float) -> Score
         raise InputError(
             f"{a.dataset} was seen by {_extractor(a)}, {b.dataset} by {_extractor(b)}; name one extractor for both"
         )
+    if a.resize != b.resize:
+        one, other = (about.resize or "no size" for about in (a, b))
+        raise InputError(f"{a.dataset} was resized to {one}, {b.dataset} to {other}; make both alike")
     d = len(samples.moments.mean)
     warnings = [
         f"{about.dataset}: {about.n} images do not exceed the {d} features of {about.extractor}: "
@@ -201,7 +225,8 @@ def compare(samples: Statistics, reference: Statistics, seconds: float) -> Score
         recall=recall,
         n=a.n,
         seconds=seconds,
-        protocol=f"{_extractor(a)}/{b.dataset}@{b.images_sha256[:8]}:{b.n}/n={a.n}/kid={len(samples.subset)}",
+        protocol=f"{_extractor(a)}/{b.dataset}@{b.images_sha256[:8]}:{b.n}/n={a.n}/kid={len(samples.subset)}"
+        + (f"/resize={a.resize}" if a.resize else ""),
         warnings=tuple(warnings),
     )
 

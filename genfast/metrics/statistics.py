@@ -33,6 +33,7 @@ class About(BaseModel):
     dataset: str
     images_sha256: str  # of the pixels, in order
     n: int = Field(ge=2)
+    resize: str | None = None  # width, height and filter that images were made alike by
     extractor: str
     graph_sha256: str  # of the extractor's graph: equal graphs give equal features
     floor: float | None = None  # FID between two sets of real images of this kind, `floor_n` each

@@ -23,6 +23,8 @@ from genfast.runtime.cpu import cores
 Ort = Any  # objects of onnxruntime, which has no types
 Array = npt.NDArray[Any]
 
+_MOST = 16  # threads a core
+
 _log = logging.getLogger("genfast")
 _lock = threading.Lock()  # file descriptors belong to the whole process
 
@@ -49,6 +51,9 @@ class Session:
         once: bool = False,
     ) -> None:
         ordinal = parse(device)
+        most = _MOST * (os.cpu_count() or 1)
+        if threads is not None and not 1 <= threads <= most:
+            raise UsageError(f"threads must lie in 1 .. {most} on this machine, not {threads}")
         self.seconds = 0.0
         self._once = once
         choose = graph if callable(graph) else lambda _: graph
@@ -117,7 +122,7 @@ class Session:
 
     def run(self, **inputs: Array) -> dict[str, Array]:
         """Run the graph on named inputs, all with the batch as their first axis; returns its outputs by name."""
-        with self._watched():
+        with self._timed():
             outputs = self._session.run(None, inputs)
         return self._named(outputs)
 
@@ -137,7 +142,7 @@ class Session:
         held: deque[dict[str, Ort]] = deque()  # the outputs of the last two calls
 
         def run(**inputs: npt.ArrayLike) -> dict[str, npt.ArrayLike]:
-            with self._watched():
+            with self._timed():
                 for name, value in inputs.items():
                     if isinstance(value, np.ndarray):
                         if name not in given or given[name].shape() != list(value.shape):
@@ -164,7 +169,7 @@ class Session:
         return named
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
+    def _timed(self) -> Iterator[None]:
         """Time a call of onnxruntime, and turn what it raises into a known error."""
         began = time.perf_counter()
         try:

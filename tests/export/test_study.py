@@ -100,6 +100,7 @@ def test_a_run_that_diverged_is_a_result(folder: Path, tmp_path: Path) -> None:
     assert json.loads(result.read_text())["diverged"] is True and not (tmp_path / "bundles").exists()
 
 
+@pytest.mark.slow
 def test_a_result_of_other_weights_is_none(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "runs", tmp_path / "runs")
     shutil.rmtree(tmp_path / "runs" / "start")

@@ -51,6 +51,7 @@ def test_the_networks_are_those_of_the_bundle(exported: Path, networks: tuple[Ho
         torch.testing.assert_close(codec.decode(grid), networks[1].decode(grid), atol=0.03, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("known")
 def test_checkpoints_can_be_exported_again(exported: Path, tmp_path: Path) -> None:
     """What the bundle holds comes back but for the keys, which were learned anew."""
@@ -70,6 +71,7 @@ def test_checkpoints_can_be_exported_again(exported: Path, tmp_path: Path) -> No
         unpack.checkpoints(exported, runs)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("known")
 def test_keys_are_learned(exported: Path) -> None:
     prior, *_ = unpack.networks(bundle.load(exported))
@@ -78,6 +80,7 @@ def test_keys_are_learned(exported: Path) -> None:
     assert unpack.learn_keys(fresh, keys) < 0.7 * unpack.learn_keys(fresh, torch.randn_like(keys))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fashion28-t4", "fashion28-ddpm"])
 def test_a_diffusion_model_can_be_exported_again(name: str, tmp_path: Path) -> None:
     """As it ships, but perhaps for the last bit of a float32."""

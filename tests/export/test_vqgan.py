@@ -31,6 +31,7 @@ def patches(network: VQGAN, row: int, column: int) -> np.ndarray:
     return network.decoder.linear(network.codebook[region][:, :, None, None]).double().numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regions", [1, 2])
 @torch.inference_mode()
 def test_there_and_back(regions: int, tmp_path: Path) -> None:
@@ -50,6 +51,7 @@ def test_there_and_back(regions: int, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, again.flatten(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regions", [1, 2])
 @torch.inference_mode()
 def test_logit_biases_are_the_likelihood_of_what_is_known(regions: int, tmp_path: Path) -> None:
@@ -82,6 +84,7 @@ def test_logit_biases_are_the_likelihood_of_what_is_known(regions: int, tmp_path
         np.testing.assert_allclose(got[0, place], wanted, rtol=1e-3)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_a_graph_of_other_codes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = small()

@@ -14,7 +14,7 @@ import genfast
 from genfast import api
 from genfast.bundles import hub
 from genfast.errors import InputError, ModelError, UsageError
-from genfast.metrics.evaluate import between, evaluate, judges
+from genfast.metrics.evaluate import between, evaluate, references
 from genfast.models.tokens import TokenModel
 
 
@@ -146,7 +146,7 @@ def test_a_model_is_measured_in_one_line(tiny_bundle: Path, means: Path, halves:
     """Against the test images of its data set, of which the extractor holds the statistics."""
     (score,) = genfast.fid(str(tiny_bundle), samples=70, seed=5, features=str(means), device="cpu")
     images = genfast.load(str(tiny_bundle), device="cpu").batches(range(70), seed=5)
-    (expected,) = evaluate(images, judges("none-test", str(means), device="cpu"))
+    (expected,) = evaluate(images, references("none-test", str(means), device="cpu"))
     assert replace(score, seconds=0) == replace(expected, seconds=0) and score.n == 70
     assert genfast.fid(tiny_bundle, samples=70, seed=6, features=str(means), device="cpu")[0].fid != score.fid
     with pytest.raises(InputError, match="halves takes images of 28x28"):

@@ -28,6 +28,7 @@ def test_sample_without_options_draws_different_garments(cli, tmp_path: Path) ->
     assert (folder / drawn["grid"]).exists()
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_bytes_whatever_the_batch(cli, tmp_path: Path) -> None:
     contents = []
     for batch in 1, 3, 64:

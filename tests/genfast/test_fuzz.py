@@ -126,6 +126,7 @@ anything = st.recursive(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny_bundle", "token_bundle", "means"])
 def test_mangled_manifests(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     folder = shutil.copytree(request.getfixturevalue(name), tmp_path / "bundle")

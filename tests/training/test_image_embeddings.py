@@ -33,6 +33,7 @@ def learn(network: Hourglass, grids: np.ndarray) -> None:
     image_embeddings.init_image_embedder(network, grids, LABELS, all_targets, torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 def test_an_embedding_tells_which_tokens_are_drawn_everywhere(
     network: Hourglass, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from genfast.metrics.evaluate import evaluate, judges
+from genfast.metrics.evaluate import evaluate, references
 from genfast.types import Pixels
 from training.checkpoint import newest_checkpoint
 from training.data.datasets import class_names
@@ -148,5 +148,5 @@ class DDGANTraining:
             sets[f"fid_from_{k}"] = sample(network, self.schedule, self.config.eval_images, self.fabric, begin)
         if not self.fabric.is_global_zero:
             return {}, drawn
-        judge = judges("fashion-mnist-test", "fashion", device="cpu", threads=1)
+        judge = references("fashion-mnist-test", "fashion", device="cpu", threads=1)
         return {name: evaluate([pictures], judge)[0].fid for name, pictures in sets.items()}, drawn

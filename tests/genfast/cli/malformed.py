@@ -1,16 +1,8 @@
-"""Everything that a command may be given and cannot use: the files, and what is to be said of them."""
+"""Everything that a command may be given and cannot use, and what is to be said of it; world.py makes the files."""
 
-import hashlib
-import json
 import os
-import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
-from PIL import Image, PngImagePlugin
+from tests.genfast.cli.world import DAMAGE
 
 ERROR, USAGE, INPUT, MODEL, DEVICE = 1, 2, 3, 4, 5
 
@@ -33,6 +25,9 @@ SAMPLE = [
     ("--start 9223372036854775807 -n 2 --model tiny", USAGE, "must lie in 0 .. 2**63 - 1"),
     ("--batch 0", USAGE, "'--batch'"),
     ("--threads 0", USAGE, "'--threads'"),
+    ("--threads 100000 --model tiny", USAGE, "threads must lie in 1 .. "),
+    ("--threads 2147483648 --model tiny --device cpu,cpu", USAGE, "on this machine, not 2147483648"),
+    ("--threads 100000 --model squares", USAGE, "on this machine, not 100000"),
     ("--class boot --model tiny", USAGE, "tiny has no class 'boot'; it has: none"),
     (
         "--sampler sundae --min-steps 3 --model tiny",
@@ -93,9 +88,16 @@ INPAINT = [
     ("img.png mask.png -n 0", USAGE, "'-n'"),
     ("img.png mask.png --seed -1", USAGE, "'--seed'"),
     ("img.png mask.png --overwrite --skip-existing", USAGE, "exclude each other"),
-    ("img.png mask.png --format jpeg", USAGE, "'jpeg' is not one of 'png', 'webp'"),
+    ("img.png mask.png --format gif", USAGE, "'gif' is not one of 'png', 'webp', 'jpeg'"),
+    ("img.png mask.png --threads 2147483648", USAGE, "on this machine, not 2147483648"),
     ("img.png mask.png --format webp --out new.png", USAGE, "new.png and --format webp contradict each other"),
-    ("img.png mask.png --out a.jpg", USAGE, "a.jpg would not keep every pixel; give a name that ends in .png or .webp"),
+    ("img.png mask.png --format png --out a.jpg", USAGE, "a.jpg and --format png contradict each other"),
+    ("img.png mask.png --out a.tif", USAGE, "a.tif is of a format that is not written; give a name that ends in .png"),
+    ("img.png mask.png --out - -n 2", USAGE, "standard output takes one image alone; give --out, or leave -n, --hist"),
+    ("img.png mask.png --out - --history", USAGE, "standard output takes one image alone"),
+    ("texts mask.png --out -", USAGE, "standard output takes one image, and texts is a folder; name a folder with --"),
+    ("texts mask.png --out new.png", USAGE, "new.png is the name of an image, and texts is a folder; name a folder"),
+    ("texts mask.png --out new.TGA", USAGE, "new.TGA is the name of an image, and texts is a folder"),
     ("img.png mask.png --out img.png --overwrite", USAGE, "img.png is not to be written over; give another --out"),
     ("img.png mask.png --out mask.png --overwrite", USAGE, "mask.png is not to be written over"),
     ("img.png mask.png --out /proc/genfast", USAGE, "cannot write into /proc/genfast"),
@@ -104,7 +106,15 @@ INPAINT = [
     ("img.png mask.png --model tiny --sampler maskgit", USAGE, "tiny is of family ddgan, which takes no sampler"),
     ("img.png mask.png --model tiny --resample 0", USAGE, "resample must lie in 1 .. 1000, not 0"),
     ("img.png mask.png --model means", USAGE, "means is of family features and draws nothing"),
-    ("img.png", USAGE, "Missing argument 'mask'"),
+    ("", USAGE, "Missing argument 'image'"),
+    ("img.png", INPUT, "img.png has no transparent pixels to fill; give a mask, in which white repaints"),
+    ("holed.png --invert", USAGE, "--invert is about a mask; give one, or leave it away"),
+    ("holed.png --format jpeg --out img.png", USAGE, "img.png and --format jpeg contradict each other"),
+    (
+        "veiled.png --format jpeg",
+        INPUT,
+        "veiled.png has more bits, pixels or transparency than jpeg holds; give --form",
+    ),
     ("- mask.png -n 2", USAGE, "standard output takes one image"),
     ("- mask.png --history", USAGE, "standard output takes one image"),
     ("nowhere/img.png mask.png", INPUT, "nowhere/img.png does not exist"),
@@ -113,15 +123,29 @@ INPAINT = [
     ("pair pair", USAGE, "pair cannot hold both the images and their masks; give two folders"),
     ("pair mask.png", USAGE, "img.bmp and pair/img.png would both become pair/img.inpainted.png"),
     ("img.png wide.png", INPUT, "wide.png is 14x11, which does not fit an image of 14x10"),
+    ("photo.jpg near.png", INPUT, "near.png is 139x99, and the image 140x100; give a mask of the same size"),
+    ("photo.jpg nearer.png", INPUT, "nearer.png is 140x99, which does not fit an image of 140x100"),
+    (
+        "mask.png photo.jpg",
+        INPUT,
+        "photo.jpg is a picture, and no mask; a mask is black where the image stays and white",
+    ),
+    ("photo.jpg grey.png", INPUT, "grey.png is a picture, and no mask"),
+    ("photo.jpg grey-16.png", INPUT, "grey-16.png is a picture, and no mask"),
+    ("photo.jpg holed.png", INPUT, "holed.png is a picture, and no mask"),
+    ("photo.jpg stroked.png", INPUT, "stroked.png is a picture, and no mask"),
+    ("photo.jpg photo.jpg --invert", INPUT, "photo.jpg is a picture, and no mask"),
     ("moving.gif mask.png", INPUT, "moving.gif has 3 frames; give one of them as a file of its own"),
     ("cmyk.jpg mask.png", INPUT, "cmyk.jpg is of mode CMYK; convert it to RGB of 8 bits first"),
-    ("deep.png mask.png", INPUT, "deep.png is of 16 bits a channel; convert it to RGB of 8 bits first"),
+    ("deep.png mask.png", INPUT, "deep.png is of more than 8 bits a channel; convert it to RGB of 8 bits first"),
+    ("deep.avif mask.png", INPUT, "deep.avif is of more than 8 bits a channel; convert it to RGB of 8 bits first"),
+    ("deep.jp2 mask.png", INPUT, "deep.jp2 is of more than 8 bits a channel; convert it to RGB of 8 bits first"),
     (
         "deep-grey.png mask.png --format webp",
         INPUT,
         "deep-grey.png has more bits or pixels than webp holds; give",
     ),
-    ("text.png mask.png", INPUT, "text.png is no image; known are BMP, GIF, JPEG, PNG, TIFF and WebP"),
+    ("text.png mask.png", INPUT, "text.png is no image; known are AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, TGA, TIFF and"),
     ("empty.png mask.png", INPUT, "empty.png is no image"),
     ("cut.png mask.png", INPUT, "cut.png cannot be read as an image"),
     ("script.png mask.png", INPUT, "script.png is no image"),
@@ -140,7 +164,12 @@ FID = [
     ("missing good", INPUT, "missing is no folder"),
     ("none good", INPUT, "none holds no images"),
     ("texts good", INPUT, "a.png is no image"),
-    ("mixed good", INPUT, "differ in shape"),
+    ("mixed good", INPUT, "000.png is 8x6 RGB, mixed/001.png is 8x6 grey; give --resize WxH"),
+    ("sizes good", INPUT, "000.png is 8x6 RGB, sizes/001.png is 9x6 RGB; give --resize WxH"),
+    ("good good --resize 8", USAGE, "--resize takes a width and a height in pixels, as in 256x256; not '8'"),
+    ("good good --resize 0x6", USAGE, "--resize takes a width and a height"),
+    ("good good --threads 100000", USAGE, "on this machine, not 100000"),
+    ("--model tiny --samples 9 --resize 8x6", USAGE, "--resize is about the images of folders; leave it away"),
     ("depths good", INPUT, "deep.png has more than 8 bits a channel; convert it to 8 bits first"),
     ("one good", INPUT, "one has 1 image"),
     ("good missing.npz", INPUT, "missing.npz does not exist"),
@@ -177,7 +206,10 @@ FID = [
 
 OTHERS = [
     ("info", USAGE, "Missing argument"),
-    ("info a.png", MODEL, "unknown model 'a.png'"),
+    ("info a.png", INPUT, "a.png does not exist"),
+    ("info nowhere/a.WebP", INPUT, "nowhere/a.WebP does not exist"),
+    ("info a.b", MODEL, "unknown model 'a.b'"),
+    ("bench ./tiny --threads 100000", USAGE, "on this machine, not 100000"),
     ("info text.png", INPUT, "text.png is no image"),
     ("info img.png", INPUT, "img.png does not say what drew it; only images written by genfast do"),
     ("info forged.png", INPUT, "forged.png says what drew it in a way that this version cannot read"),
@@ -188,65 +220,6 @@ OTHERS = [
     ("--colour", USAGE, "--colour"),
 ]
 
-
-def change(**fields: Any) -> Callable[[Path], None]:
-    """The damage that sets fields of the manifest."""
-
-    def damage(folder: Path) -> None:
-        path = folder / "manifest.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
-
-    return damage
-
-
-def change_path(path: str) -> Callable[[Path], None]:
-    return change(files=[{"path": path, "size": 1, "sha256": "0" * 64}])
-
-
-def tamper(folder: Path) -> None:
-    content = bytearray((folder / "step.onnx").read_bytes())
-    content[-1] ^= 1
-    (folder / "step.onnx").write_bytes(content)
-
-
-def link_out(folder: Path) -> None:
-    outside = folder.with_suffix(".outside")
-    (folder / "step.onnx").rename(outside)
-    (folder / "step.onnx").symlink_to(outside)
-
-
-def regraph(graph: bytes) -> Callable[[Path], None]:
-    """The damage that puts in another graph, with its right hash."""
-
-    def damage(folder: Path) -> None:
-        (folder / "step.onnx").write_bytes(graph)
-        digest = hashlib.sha256(graph).hexdigest()
-        change(files=[{"path": "step.onnx", "size": len(graph), "sha256": digest}])(folder)
-
-    return damage
-
-
-DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "truncated": (lambda folder: os.truncate(folder / "step.onnx", 100), "step.onnx has 100 bytes instead of"),
-    "tampered": (tamper, "step.onnx is not the file that its manifest names (SHA-256 differs)"),
-    "lacking": (lambda f: (f / "step.onnx").unlink(), "step.onnx cannot be read (No such file or directory)"),
-    "linked": (link_out, "step.onnx is a link that leaves the bundle"),
-    "climbing": (change_path("../step.onnx"), "stay inside the bundle"),
-    "absolute": (change_path("/etc/passwd"), "stay inside the bundle"),
-    "addressed": (change_path("*/_ORT_MEM_ADDR_/*"), "stay inside the bundle"),
-    "coloured": (change(colour="red"), "colour: Extra inputs are not permitted"),
-    "older": (change(format=1), "is of format 1, and this version reads 2; fetch the bundle again (genfast pull)"),
-    "digits": (
-        lambda f: (f / "manifest.json").write_text(f'{{"format": {"1" * 5000}}}'),
-        "is not a manifest that this",
-    ),
-    "newer": (change(format=3), "format: Input should be 2"),
-    "endless": (change(latent=10**12), "latent: Input should be less than or equal to 1048576"),
-    "half": (lambda folder: (folder / "manifest.json").write_text('{"format": 2,'), "Invalid JSON"),
-    "binary": (lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe"), "Invalid JSON"),
-    "huge": (lambda folder: os.truncate(folder / "manifest.json", 2**21), "a file of at most 1 MB"),
-    "bare": (lambda folder: (folder / "manifest.json").unlink(), "is no bundle: cannot read manifest.json"),
-}
 
 ROWS: list[tuple[str, int, str]] = [
     *((f"sample --out new {options}", code, message) for options, code, message in SAMPLE if "--out" not in options),
@@ -261,53 +234,3 @@ ROWS: list[tuple[str, int, str]] = [
     *((f"info {name}", MODEL, message) for name, (_, message) in DAMAGE.items()),
     ("sample --out new --model graphless", MODEL, "onnxruntime cannot load"),
 ]
-
-
-def write(world: Path, tiny: Path, squares: Path, means: Path, halves: Path, garments: Path) -> None:
-    """Lay out in a new folder what the rows speak of, from sound bundles and statistics."""
-    for source in tiny, squares, means, halves:
-        shutil.copytree(source, world / source.name)
-    for name, (damage, _) in DAMAGE.items():
-        damage(shutil.copytree(tiny, world / name))
-    regraph(b"graph")(shutil.copytree(tiny, world / "graphless"))
-
-    rng = np.random.default_rng(0)
-    colour, grey = (6, 8, 3), (28, 28)
-    for name, n, shape in ("one", 1, colour), ("mixed", 1, colour), ("good", 5, colour), ("other", 5, grey):
-        (world / name).mkdir()
-        for i in range(n):
-            Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(world / name / f"{i:03}.png")
-    Image.new("L", (8, 6)).save(world / "mixed" / "001.png")
-    for name in "none", "texts", "depths", "pair", "made":
-        (world / name).mkdir()
-    (world / "texts" / "a.png").write_text("no image")
-    (world / "made" / "tiny-9-1.png").write_bytes(b"mine")
-
-    picture = Image.fromarray(rng.integers(0, 256, (10, 14, 3), np.uint8))
-    for name in "img.png", "pair/img.png", "pair/img.bmp":
-        picture.save(world / name)
-    Image.new("L", (14, 10), 255).save(world / "mask.png")
-    Image.new("L", (14, 11)).save(world / "wide.png")
-    Image.new("CMYK", (14, 10)).save(world / "cmyk.jpg")
-    Image.new("F", (14, 10)).save(world / "floats.tif")
-    Image.new("1", (30000, 10000)).save(world / "bomb.png")
-    frames = [Image.new("L", (14, 10), level) for level in (0, 99, 200)]
-    frames[0].save(world / "moving.gif", save_all=True, append_images=frames[1:])
-    for name, channels in ("deep.png", 3), ("depths/deep.png", 3), ("deep-grey.png", 1):
-        cv2.imwrite(str(world / name), np.full((10, 14, channels), 1000, np.uint16))
-    (world / "text.png").write_text("hello")
-    (world / "empty.png").touch()
-    (world / "script.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 14 10\n%%EndComments\nshowpage\n")
-    cv2.imwrite(str(world / "cut.png"), rng.integers(0, 256, (64, 64), np.uint8))
-    os.truncate(world / "cut.png", 1000)
-    forged = PngImagePlugin.PngInfo()
-    forged.add_text("genfast", '{"model": "\\u001b[2J"}')
-    picture.save(world / "forged.png", pnginfo=forged)
-
-    shutil.copy(means / "none.npz", world / "saved.npz")
-    shutil.copy(garments, world / "garments.npz")
-    (world / "corrupt.npz").write_bytes(b"PK\x03\x04 and then nothing")
-    np.savez(world / "pickled.npz", mean=np.array([{}]), allow_pickle=True)
-    np.savez_compressed(world / "bomb.npz", mean=np.zeros(2**23), covariance=np.zeros(2), about=np.array("{}"))
-    with open(world / "array.npz", "wb") as file:
-        np.save(file, np.zeros(3))

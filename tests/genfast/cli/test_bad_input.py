@@ -13,6 +13,7 @@ import genfast
 from genfast.bundles import hub
 from genfast.images import folder
 from tests.genfast.cli import malformed
+from tests.genfast.cli import world as files
 from tests.genfast.cli.conftest import Run
 
 
@@ -29,7 +30,7 @@ def world(
 ) -> Path:
     folder = tmp_path_factory.mktemp("world")
     garments = hub.find("fashion") / "fashion-mnist-test.npz"
-    malformed.write(folder, tiny_bundle, token_bundle, means, halves, garments)
+    files.write(folder, tiny_bundle, token_bundle, means, halves, garments)
     return folder
 
 
@@ -67,7 +68,7 @@ def test_json_has_a_document_for_errors(here: Run, line: str, code: int, message
     found, out, err = here(f"{line} --json")
     document = json.loads(out)
     assert found == code and document.keys() == {"schema", "error", "exit_code"}
-    assert (document["schema"], document["exit_code"]) == (1, code)
+    assert (document["schema"], document["exit_code"]) == (2, code)
     assert message in document["error"] and err == f"genfast: error: {document['error']}\n"
 
 

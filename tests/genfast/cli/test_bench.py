@@ -19,7 +19,7 @@ def test_a_table_to_paste(cli, tiny_bundle: Path, tmp_path: Path) -> None:
 def test_json(cli, tiny_bundle: Path) -> None:
     document = json.loads(cli("bench", tiny_bundle, "--batch", 2, "--json", check=True).stdout)
     (speed,) = document["speeds"]
-    assert (document["schema"], document["model"], speed["steps"], speed["batch"]) == (1, "tiny", 3, 2)
+    assert (document["schema"], document["model"], speed["steps"], speed["batch"]) == (2, "tiny", 3, 2)
     assert document["cold_start"] > 0 and speed["images_per_second"] > 0 and speed["rates"] == {}
 
 

@@ -8,8 +8,11 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from genfast.images import io
+from genfast.images.folder import read_folder
+from genfast.metrics.frechet import Moments, frechet_distance
 from genfast.metrics.statistics import Statistics
 
 Cli = Callable[..., CompletedProcess[str]]
@@ -116,3 +119,62 @@ def test_a_folder_whose_name_is_no_text(cli: Cli, folder: Folder, tmp_path: Path
     odd = folder("a", 4, (28, 28, 1)).rename(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff"))
     cli("fid", "--save-stats", tmp_path / "a.npz", odd, check=True)
     assert Statistics.load(tmp_path / "a.npz").about.dataset == "b\ufffd"
+
+
+def test_images_of_several_sizes_are_resized(cli: Cli, means: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shapes = [(12, 16, 3), (6, 8, 3), (20, 20), (9, 30, 4)]
+    for name, high in ("a", 256), ("b", 100):
+        (tmp_path / name).mkdir()
+        for i in range(20):
+            Image.fromarray(rng.integers(0, high, shapes[i % 4], np.uint8)).save(tmp_path / name / f"{i:02}.png")
+        (tmp_path / name / "._00.JPG").write_bytes(b"of a Mac")
+    run = ("fid", "a", "b", "--features", means, "--json")
+    refused = cli(*run, cwd=tmp_path)
+    assert refused.returncode == 3
+    assert refused.stderr == (
+        "genfast: error: images differ in shape: a/00.png is 16x12 RGB, a/01.png is 8x6 RGB; give --resize WxH\n"
+    )
+    (result,) = json.loads(cli(*run, "--resize", "10x7", cwd=tmp_path, check=True).stdout)["results"]
+    assert result["protocol"].endswith("/resize=10x7-bicubic") and result["n"] == 20
+    features = [
+        Moments.of(np.concatenate([*read_folder(tmp_path / name, (10, 7))]).mean((1, 2))) for name in ("a", "b")
+    ]
+    assert result["fid"] == pytest.approx(frechet_distance(*features), rel=1e-4)
+    saved = json.loads(
+        cli(*("fid", "--save-stats", "b.npz", "b", "--resize", "10x7"), *run[3:], cwd=tmp_path, check=True).stdout
+    )
+    assert saved["resize"] == "10x7-bicubic"
+    again = cli("fid", "a", "b.npz", "--resize", "10x7", *run[3:], cwd=tmp_path, check=True).stdout
+    assert json.loads(again)["results"][0]["protocol"] == result["protocol"]
+    other = cli("fid", "a", "b.npz", "--resize", "8x6", *run[3:], cwd=tmp_path)
+    assert other.returncode == 3 and "a was resized to 8x6-bicubic, b to 10x7-bicubic; make both alike" in other.stderr
+
+
+def test_transparent_images_are_not_the_opaque_ones(cli: Cli, folder: Folder, means: Path, tmp_path: Path) -> None:
+    """They are seen on white."""
+    opaque, clear = folder("a", 20), tmp_path / "clear"
+    clear.mkdir()
+    for path in opaque.iterdir():
+        pixels = io.read(path)
+        Image.fromarray(np.dstack([pixels, np.full(pixels.shape[:2], 55, np.uint8)])).save(clear / path.name)
+    run = ("--features", means, "--json")
+    (same,) = json.loads(cli("fid", opaque, opaque, *run, check=True).stdout)["results"]
+    (seen,) = json.loads(cli("fid", clear, opaque, *run, check=True).stdout)["results"]
+    assert same["fid"] == pytest.approx(0, abs=1e-6)
+    images = np.concatenate([*read_folder(opaque)])
+    on_white = np.concatenate([*read_folder(clear)])
+    assert np.abs(on_white - (255 - (255 - images.astype(float)) * 55 / 255)).max() <= 1
+    expected = frechet_distance(*(Moments.of(each.mean((1, 2))) for each in (on_white, images)))
+    assert seen["fid"] == pytest.approx(expected, rel=1e-4) and seen["fid"] > 0.1
+
+
+def test_that_the_first_frame_is_read_is_said(cli: Cli, means: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "a").mkdir()
+    for i in range(3):
+        frames = [Image.fromarray(frame) for frame in rng.integers(0, 256, (2 + i, 6, 8), np.uint8)]
+        frames[0].save(tmp_path / "a" / f"{i}.gif", save_all=True, append_images=frames[1:])
+    done = cli("fid", "--save-stats", "a.npz", "a", "--features", means, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "a.npz\n")
+    assert done.stderr.splitlines() == [f"genfast: a/{i}.gif has {2 + i} frames; the first is read" for i in range(3)]

@@ -1,4 +1,5 @@
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -102,3 +103,18 @@ def test_a_card_for_people_leaves_parity_to_those_who_ask(run: Run) -> None:
     assert all(f"  {name}: " in long for name in names)
     assert "image_embeddings" in long and "image_embeddings" not in short
     assert len(short.splitlines()) < 60 < len(long.splitlines())
+
+
+def test_the_card_says_what_a_model_can_fill(run: Run) -> None:
+    """As the help does, and the README."""
+    for line in "info avatars1024", "inpaint --help":
+        code, out, _ = run(line)
+        assert code == 0 and "cartoon faces" in " ".join(out.replace("│", " ").split()).lower()
+    readme = (Path(genfast.__file__).parents[1] / "README.md").read_text()
+    assert "fills holes of such faces alone" in " ".join(run("info avatars1024")[1].split())
+    assert re.search(r"cartoon faces", readme, re.I)
+
+
+@pytest.mark.parametrize("name", ["nope.png", "nope.JPG", "nowhere/nope.avif"])
+def test_an_image_that_is_not_there_is_no_model(run: Run, name: str) -> None:
+    assert run(f"info {name}") == (3, "", f"genfast: error: {name} does not exist\n")

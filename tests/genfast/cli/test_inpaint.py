@@ -123,7 +123,7 @@ def test_a_folder_with_a_mask_for_each(inpaint, files: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "genfast: photos/d.png has no mask: there is no d.* at its place in photos/masks",
-        "genfast: photos/masks/e.png is no image; known are BMP, GIF, JPEG, PNG, TIFF and WebP",
+        "genfast: photos/masks/e.png is no image; known are AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, TGA, TIFF and WebP",
     ]
     written = sorted(path.relative_to(files / "out").as_posix() for path in (files / "out").rglob("*.png"))
     assert written == ["a.inpainted.png", "sub/b.inpainted.png", "sub/c.inpainted.png"]
@@ -190,6 +190,7 @@ def test_the_suffix_is_the_one_asked_for(inpaint, files: Path) -> None:
     assert {"R.PNG", "S-1.WebP", "S-2.WebP"} <= {path.name for path in files.iterdir()}
     (files / "folder").mkdir()
     (files / "img.png").rename(files / "folder" / "img.png")
+    (files / "done.png").mkdir()
     run = ("folder", "mask.png", "--out", "done.png", "--format", "webp")
     assert inpaint(*run, cwd=files).stdout == "done.png/img.inpainted.webp\n"
 

@@ -64,6 +64,7 @@ def grow_old(folder: Path) -> None:
         os.utime(path, (time.time() - 7200,) * 2)
 
 
+@pytest.mark.slow
 def test_kills_of_sample(cli, tiny_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -79,6 +80,7 @@ def test_kills_of_sample(cli, tiny_bundle: Path, tmp_path: Path) -> None:
     assert np.array_equal(folder.read_all([out / f"tiny-0-{i}.png" for i in range(n)]), drawn)
 
 
+@pytest.mark.slow
 def test_kills_of_inpaint(cli, token_bundle: Path, tmp_path: Path) -> None:
     photos, out = tmp_path / "photos", tmp_path / "out"
     photos.mkdir()

@@ -78,7 +78,7 @@ def test_documents_are_as_documented(here: Run, folders: dict[str, Path], comman
     code, out, _ = here(f"{command} {line.format(**folders)} --json")
     assert code == (1 if command == "inpaint" else 0)
     document = json.loads(out, parse_constant=pytest.fail)
-    assert next(iter(document.items())) == ("schema", 1)
+    assert next(iter(document.items())) == ("schema", 2)
     (section,) = re.findall(rf"^## genfast {command}\n(.*?)(?=^## |\Z)", DOCUMENTED, re.M | re.S)
     known = {"schema", *re.findall(r"`([\w.\[\]]+)`", section)}
     # Where nothing is said of what lies in a field, anything may.
@@ -96,7 +96,7 @@ def test_without_cuda_there_is_a_document_as_well(here: Run, folders: dict[str, 
     line = line.format(**folders)
     code, out, err = here(f"{line} --device cuda --json")
     document = json.loads(out)
-    assert code == document["exit_code"] == 5 and document["schema"] == 1
+    assert code == document["exit_code"] == 5 and document["schema"] == 2
     assert document["error"].startswith("cuda cannot be used: ") and err == f"genfast: error: {document['error']}\n"
     code, out, _ = here(f"{line} --device auto --json")
-    assert code == 0 and json.loads(out)["schema"] == 1
+    assert code == 0 and json.loads(out)["schema"] == 2

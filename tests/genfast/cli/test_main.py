@@ -55,10 +55,18 @@ def test_a_reader_that_leaves_is_no_error(arguments: list[str]) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-def test_a_full_stdout_is_one_line() -> None:
+@pytest.mark.parametrize("command", ["models", "models --json", "--version", "info avatars1024", "sample --out {}"])
+def test_a_full_stdout_is_one_line(tmp_path: Path, command: str) -> None:
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*GENFAST, "models"], env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert (done.returncode, done.stderr) == (1, "genfast: error: [Errno 28] No space left on device\n")
+        done = subprocess.run(
+            [*GENFAST, *command.format(tmp_path).split()],
+            env=ENVIRONMENT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "genfast: error: cannot write to standard output: No space left on device\n"
 
 
 def test_completion_knows_the_commands() -> None:
@@ -93,3 +101,23 @@ def test_paths_beyond_the_encoding_of_stdout(cli, tiny_bundle: Path, tmp_path: P
     run = ("sample", "--model", tiny_bundle, "-n", 1, "--out", tmp_path / "写真")
     done = cli(*run, env={"PYTHONIOENCODING": "cp1252"}, check=True)
     assert done.stdout == f"{tmp_path}/\\u5199\\u771f/tiny-0-0.png\n" and done.stderr == ""
+
+
+@pytest.mark.parametrize("columns", ["0", "00", ""])
+def test_a_terminal_of_no_width_is_as_any_other(cli, columns: str) -> None:
+    for arguments in ("--help",), ("inpaint", "--help"), ("models",):
+        expected = cli(*arguments, check=True).stdout
+        assert cli(*arguments, check=True, env={"COLUMNS": columns}).stdout == expected and len(expected) > 300
+
+
+def test_standard_input_that_cannot_be_read_is_named(cli, tmp_path: Path, tiny_bundle: Path) -> None:
+    command = shlex.join([*GENFAST, "inpaint", "-", "mask.png", "--model", str(tiny_bundle)])
+    done = subprocess.run(f"{command} 0> {tmp_path}/file", shell=True, env=ENVIRONMENT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "genfast: error: standard input cannot be read: Bad file descriptor\n"
+
+
+def test_help_says_which_figure_to_quote(cli) -> None:
+    said = " ".join(cli("fid", "--help", check=True).stdout.replace("│", " ").split())
+    assert "Quote FID with n beside its floor" in said and "with no published FID, which is of Inception" in said
+    assert "a little below as often as above" in said

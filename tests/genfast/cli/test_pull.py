@@ -37,7 +37,7 @@ def test_models_are_pulled(cli, server, token_bundle: Path, cached: Path) -> Non
     assert bundle.load(cached / "ffhq1024").sha256 == bundle.load(source).sha256
     done = cli("pull", "ffhq1024", "--json", check=True, env={"GENFAST_OFFLINE": "1"})
     assert json.loads(done.stdout) == {
-        "schema": 1,
+        "schema": 2,
         "models": [{"name": "ffhq1024", "folder": str(cached / "ffhq1024")}],
     }
 
@@ -124,6 +124,7 @@ def test_of_two_clients_one_waits_for_the_other(server, token_bundle: Path, cach
     bundle.load(cached / "ffhq1024")
 
 
+@pytest.mark.slow
 def test_a_killed_pull_leaves_nothing_half(server, token_bundle: Path, cached: Path) -> None:
     sent = 0
 

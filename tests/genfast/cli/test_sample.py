@@ -59,7 +59,7 @@ def test_another_format(cli, conv_bundle: Path, tmp_path: Path, format: str) -> 
 def test_json(cli, tiny_bundle: Path) -> None:
     done = cli("sample", "--model", tiny_bundle, "-n", 2, "--json")
     assert json.loads(done.stdout) == {
-        "schema": 1,
+        "schema": 2,
         "model": "tiny",
         "images": [{"path": "tiny-0-0.png", "index": 0}, {"path": "tiny-0-1.png", "index": 1}],
         "grid": "tiny-0-grid-0-1.png",
@@ -115,7 +115,7 @@ def test_skip_existing_fills_the_gaps(cli, tiny_bundle: Path, tmp_path: Path) ->
 def test_models_of_tokens_take_turns_at_classes(cli, token_bundle: Path, tmp_path: Path) -> None:
     done = cli("sample", "--model", token_bundle, "-n", 4, "--out", tmp_path, "--steps", 3, "--json", check=True)
     assert json.loads(done.stdout) == {
-        "schema": 1,
+        "schema": 2,
         "model": "squares",
         "images": [
             {"path": f"{tmp_path}/squares-0-{i}.png", "index": i, "class": name}
@@ -265,6 +265,7 @@ def test_a_ddpm_in_a_few_steps(cli, ddpm_bundle: Path, tmp_path: Path) -> None:
     assert bad.returncode == 2 and "takes 1 to 8 steps, not 9" in bad.stderr
 
 
+@pytest.mark.slow
 def test_the_shipped_faces_are_drawn_and_stand_in_for_photographs(cli, tmp_path: Path) -> None:
     for model in ("avatars1024", "ffhq1024"):
         done = cli("sample", "-n", 1, "--steps", 2, "--json", "--model", model, "--out", tmp_path / model)
@@ -277,6 +278,7 @@ def test_the_shipped_faces_are_drawn_and_stand_in_for_photographs(cli, tmp_path:
     assert refused.returncode == 4 and refused.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_what_was_asked_for(cli, token_bundle: Path, tmp_path: Path) -> None:
     run = ("sample", "--model", token_bundle, "--steps", 3, "--out", tmp_path, "-n")
     cli(*run, 2, "--class", "red", check=True)

@@ -52,7 +52,17 @@ def fill(root: Path, *names: str) -> None:
 
 def test_names_come_in_the_order_of_their_paths_without_hidden_ones(tmp_path: Path) -> None:
     names = ["a/b.png", "a/c/d.webp", "a!b.GIF", "a.jpg", "b.tiff", "é.bmp"]
-    fill(tmp_path, *reversed(names), ".hidden.png", ".cache/a.png", "a/.b.png", "notes.txt", "a/png", "a.png.part")
+    fill(
+        tmp_path,
+        *reversed(names),
+        ".hidden.png",
+        "a/._b.JPG",
+        ".cache/a.png",
+        "a/.b.png",
+        "notes.txt",
+        "a/png",
+        "a.png.part",
+    )
     (tmp_path / "folder.png").mkdir()
     found = Folder(tmp_path)
     assert [*found] == sorted(map(Path, names)) and len(found) == 6
@@ -82,3 +92,16 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     found = Folder(tmp_path)
     assert {*map(str, found)} == {*names} and all((tmp_path / path).exists() for path in found)
     assert str(found.like(Path(names[1]).with_suffix(".bmp"))) == names[1]
+
+
+def test_images_of_other_sizes_are_made_alike(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(0, 256, shape, np.uint8)) for shape in ((6, 8, 3), (12, 9), (20, 20, 3))]
+    for i, image in enumerate(images):
+        image.save(tmp_path / f"{i}.png")
+    with pytest.raises(InputError, match=r"0.png is 8x6 RGB, .*1.png is 9x12 grey; give --resize WxH$"):
+        list(folder.read_folder(tmp_path))
+    (read,) = folder.read_folder(tmp_path, (5, 4))
+    assert read.shape == (3, 4, 5, 3)
+    for found, image in zip(read, images, strict=True):
+        assert np.array_equal(found, np.asarray(image.convert("RGB").resize((5, 4), Image.Resampling.BICUBIC)))

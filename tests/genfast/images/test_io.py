@@ -98,7 +98,7 @@ def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a.png cannot be read as an image: No such file"):
         io.read(path)
     path.write_text("hello")
-    with pytest.raises(InputError, match="a.png is no image; known are BMP, "):
+    with pytest.raises(InputError, match="a.png is no image; known are AVIF, BMP, "):
         io.read(path)
     io.write(path, np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     path.write_bytes(path.read_bytes()[:2000])
@@ -152,3 +152,51 @@ def test_an_uncompressed_tiff_is_read_as_a_person_sees_it(tmp_path: Path, orient
     Image.fromarray(stored).save(tmp_path / "a.tif", exif=exif)
     Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
     assert np.array_equal(io.read(tmp_path / "a.tif"), io.read(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "options"),
+    [
+        ("a.avif", 8, [cv2.IMWRITE_AVIF_DEPTH, 8]),
+        ("a.avif", 10, [cv2.IMWRITE_AVIF_DEPTH, 10]),
+        ("a.avif", 12, [cv2.IMWRITE_AVIF_DEPTH, 12]),
+        ("a.jp2", 8, []),
+        ("a.jp2", 16, []),
+        ("a.tga", 8, []),
+    ],
+)
+def test_depth_of_formats_that_pillow_rounds(tmp_path: Path, name: str, bits: int, options: list[int]) -> None:
+    levels = np.random.default_rng(0).integers(0, 2**bits, (64, 80, 3), np.uint16)
+    if name == "a.tga":
+        Image.fromarray(levels.astype(np.uint8)).save(tmp_path / name)
+    else:
+        assert cv2.imwrite(str(tmp_path / name), levels.astype(np.uint8) if bits == 8 else levels, options)
+    if bits == 8:
+        assert io.read(tmp_path / name).shape == (64, 80, 3)
+    else:
+        with pytest.raises(InputError, match=f"{name} has more than 8 bits a channel"):
+            io.read(tmp_path / name)
+
+
+def test_what_is_transparent_is_seen_on_white(tmp_path: Path) -> None:
+    alpha = np.array([[255, 0, 128]], np.uint8)
+    for mode in "L", "RGB":
+        image = Image.new(mode, (3, 1), 100 if mode == "L" else (100, 50, 0))
+        image.putalpha(Image.fromarray(alpha))
+        image.save(tmp_path / "a.png")
+        seen = io.read(tmp_path / "a.png")
+        expected = [[100], [255], [177]] if mode == "L" else [[100, 50, 0], [255] * 3, [177, 152, 127]]
+        assert seen.shape == (1, 3, len(expected[0])) and np.abs(seen[0].astype(int) - expected).max() <= 1
+    Image.new("P", (3, 1)).save(tmp_path / "a.png", transparency=0)
+    assert (io.read(tmp_path / "a.png") == 255).all()
+    Image.new("RGBA", (3, 1), (9, 8, 7, 255)).save(tmp_path / "a.png")
+    assert io.read(tmp_path / "a.png").tolist() == [[[9, 8, 7]] * 3]
+
+
+def test_that_there_are_more_frames_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "green", "blue")]
+    for name in "a.gif", "a.webp", "a.tif", "a.mpo":
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        assert np.abs(io.read(tmp_path / name)[0, 0] - np.array([255.0, 0, 0])).max() < 3
+    said = [f"genfast: {tmp_path}/{name} has 3 frames; the first is read" for name in ("a.gif", "a.webp", "a.tif")]
+    assert caplog.messages == said  # a camera's second picture is a preview

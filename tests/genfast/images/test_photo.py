@@ -1,5 +1,7 @@
 """What people's files say beside their pixels survives."""
 
+import struct
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -74,14 +76,12 @@ def test_the_first_picture_of_a_phone_s_two(tmp_path: Path) -> None:
     assert photo.read(tmp_path / "a.jpg").colours.shape == (6, 8, 3)
 
 
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
 def deep_colours(path: Path) -> None:
     """Sixteen bits a channel, which Pillow cannot write: a PNG whose header says so."""
-    import struct
-    import zlib
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
     header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
     rows = zlib.compress(b"\0" + bytes(range(12)))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
@@ -95,7 +95,7 @@ def moving(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (deep_colours, "of 16 bits a channel; convert it to RGB of 8 bits first"),
+        (deep_colours, "of more than 8 bits a channel; convert it to RGB of 8 bits first"),
         (moving, "has 3 frames; give one of them"),
         (lambda path: Image.new("CMYK", (8, 6)).save(path, "JPEG"), "of mode CMYK; convert it to RGB"),
         (lambda path: Image.new("F", (8, 6)).save(path, "TIFF"), "of mode F; convert it to RGB"),
@@ -128,13 +128,17 @@ def test_webp_keeps_every_pixel_the_profile_and_the_orientation(tmp_path: Path, 
         assert 0x0112 not in written.getexif()
 
 
-def test_what_webp_cannot_hold() -> None:
-    for colours, fits in (
-        (pixels(2, 2, 3), True),
-        (pixels(2, 2, 3).astype(np.uint16), False),
-        (pixels(1, 16384, 1), False),
+def test_what_other_formats_cannot_hold() -> None:
+    for colours, webp, jpeg in (
+        (pixels(2, 2, 3), True, True),
+        (pixels(2, 2, 3).astype(np.uint16), False, False),
+        (pixels(1, 16384, 1), False, True),
+        (pixels(1, 65501, 1), False, False),
     ):
-        assert photo.fits(photo.Photo(colours), "png") and photo.fits(photo.Photo(colours), "webp") == fits
+        picture, veiled = photo.Photo(colours), photo.Photo(colours, alpha=colours[..., 0])
+        assert photo.fits(picture, "png") and photo.fits(picture, "webp") == webp
+        assert photo.fits(picture, "jpeg") == jpeg
+        assert photo.fits(veiled, "png") and photo.fits(veiled, "webp") == webp and not photo.fits(veiled, "jpeg")
 
 
 def test_a_stream_is_standard_input() -> None:
@@ -169,3 +173,90 @@ def test_the_transparent_grey_of_unusual_depths_survives(tmp_path: Path, mode: s
         photo.write(file, photo.read(tmp_path / "a.png"))
     seen = [np.asarray(Image.open(tmp_path / name).convert("LA")) for name in ("a.png", "b.png")]
     assert np.array_equal(*seen) and not seen[0][..., 1].all()
+
+
+MEANING = {  # chunks of a PNG, and what they hold
+    b"cHRM": struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000),
+    b"cICP": bytes([9, 16, 0, 1]),
+    b"gAMA": struct.pack(">I", 100_000),
+    b"sRGB": b"\0",
+}
+
+
+def chunks(content: bytes) -> dict[bytes, bytes]:
+    """The chunks of a PNG by name, in order."""
+    found, place = {}, 8
+    while place < len(content):
+        length = int.from_bytes(content[place : place + 4])
+        found[content[place + 4 : place + 8]] = content[place + 8 : place + 8 + length]
+        place += length + 12
+    return found
+
+
+@pytest.mark.parametrize("names", [*([name] for name in MEANING), [b"gAMA", b"cHRM", b"cICP"], [b"sRGB", b"gAMA"]])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "I;16"])
+def test_a_png_says_how_its_colours_are_meant(tmp_path: Path, mode: str, names: list[bytes]) -> None:
+    file = BytesIO()
+    Image.new(mode, (8, 6)).save(file, "png")
+    content = file.getvalue()
+    said = b"".join(chunk(name, MEANING[name]) for name in names)
+    (tmp_path / "a.png").write_bytes(content[:33] + said + content[33:])  # after IHDR
+    picture = photo.read(tmp_path / "a.png")
+    file = BytesIO()
+    photo.write(file, picture, COMMENT)
+    found = chunks(file.getvalue())
+    assert {name: found.get(name) for name in MEANING} == {name: MEANING[name] for name in MEANING if name in names} | {
+        name: None for name in MEANING if name not in names
+    }
+    order = [*found]
+    assert max(order.index(name) for name in names) < order.index(b"IDAT")
+    assert not photo.loses_meaning(picture, "png")
+    for format in "webp", "jpeg":  # which know sRGB alone
+        assert photo.loses_meaning(picture, format) == (b"sRGB" not in names)
+
+
+def test_a_profile_goes_before_gamma(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    file = BytesIO()
+    Image.new("RGB", (8, 6)).save(file, "png", icc_profile=profile)
+    content = file.getvalue()
+    for name, loses in (b"gAMA", False), (b"cICP", True):
+        (tmp_path / "a.png").write_bytes(content[:33] + chunk(name, MEANING[name]) + content[33:])
+        picture = photo.read(tmp_path / "a.png")
+        assert picture.kept["icc_profile"] == profile and photo.loses_meaning(picture, "webp") == loses
+
+
+def test_nothing_is_said_by_who_says_nothing(tmp_path: Path) -> None:
+    for name in "a.png", "a.jpg", "a.webp", "a.tif":
+        Image.new("RGB", (8, 6)).save(tmp_path / name)
+        picture = photo.read(tmp_path / name)
+        assert "png_chunks" not in picture.kept and not photo.loses_meaning(picture, "jpeg")
+
+
+def test_what_is_fully_transparent_is_a_hole() -> None:
+    alpha = np.full((6, 8), 255, np.uint8)
+    alpha[1, 2:5] = 0
+    colours = pixels(6, 8, 3)
+    picture, hole = photo.opaque(photo.Photo(colours, alpha), "a.png")
+    assert picture.alpha is None and np.array_equal(hole, alpha == 0) and np.array_equal(picture.colours, colours)
+    alpha[4, 4] = 1  # hardly to be seen, and no hole
+    picture, hole = photo.opaque(photo.Photo(colours, alpha), "a.png")
+    assert picture.alpha is not None and np.array_equal(hole, alpha == 0)
+    assert np.array_equal(picture.alpha, np.where(hole, 255, alpha))
+    for given in None, np.ones((6, 8), np.uint8):
+        with pytest.raises(InputError, match="a.png has no transparent pixels to fill; give a mask, in which white"):
+            photo.opaque(photo.Photo(colours, given), "a.png")
+
+
+@pytest.mark.parametrize("name", ["a.avif", "a.jp2", "a.tga"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_other_formats_of_photographs(tmp_path: Path, name: str, mode: str) -> None:
+    image = Image.fromarray(pixels(64, 80, 4), "RGBA").convert(mode)
+    image.save(tmp_path / name)
+    picture = photo.read(tmp_path / name)
+    with Image.open(tmp_path / name) as written:
+        expected = np.atleast_3d(np.asarray(written))
+    assert np.array_equal(picture.colours, expected[..., : picture.colours.shape[2]])
+    assert (picture.alpha is not None) == (mode == "RGBA")
+    if name != "a.avif":  # which has losses, and no grey
+        assert np.array_equal(expected, np.atleast_3d(np.asarray(image)))

@@ -1,12 +1,14 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import genfast
+from genfast.bundles import catalog
 from genfast.bundles.manifest import ImageSize
 from genfast.errors import UsageError
 from genfast.inpainting import masks
@@ -14,6 +16,7 @@ from genfast.inpainting.fill import inpaint
 from genfast.models.base import Model
 from genfast.models.tokens import TokenModel
 from genfast.samplers.options import MaskGITOptions, Options, RePaintOptions, SundaeOptions
+from tests.genfast.cli.world import photograph
 
 
 @pytest.fixture(scope="module", params=["token_bundle", "tiny_bundle", "conv_bundle"])
@@ -140,12 +143,14 @@ class Flat:
     """A model whose fill is of one colour, far off: what is left of the step at the edge is inpainting's own."""
 
     image = ImageSize(height=32, width=32, channels=3)
+    seen = 0  # windows
 
     def label(self, index: int, label: str | None) -> None: ...
 
     def take_fill(self, options: Options | None) -> None: ...
 
     def fill(self, picture: np.ndarray, hole: np.ndarray, **options: object) -> tuple[np.ndarray, np.ndarray]:
+        self.seen += 1
         return np.full_like(picture, 200), np.zeros(0, np.float32)
 
 
@@ -208,3 +213,48 @@ def test_a_fill_tells_when_it_is_done(squares: Model) -> None:
     done: list[int] = []
     inpaint(squares, np.zeros((4, 6, 3), np.uint8), np.ones((4, 6), bool), n=3, advance=done.append)
     assert done == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "windows"), [((1, 500), 40), ((500, 1), 40), ((1, 30), 1), ((2, 31), 1), ((3, 20), 7)]
+)
+def test_a_slim_image_takes_as_few_windows_as_any(shape: tuple[int, int], windows: int) -> None:
+    """Rather than one for each of its pixels."""
+    model = Flat()
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    mask = np.zeros(shape, bool)
+    mask.reshape(-1)[len(mask.ravel()) // 4 :: 2] = True
+    (fill,) = inpaint(model, image, mask, feather=0)  # type: ignore[arg-type]
+    assert 1 <= model.seen <= windows
+    assert fill.image.shape == image.shape and np.array_equal(fill.image[~mask], image[~mask])
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (96, 80), (1, 500)])
+def test_how_near_the_known_pixels_are(shape: tuple[int, int]) -> None:
+    """Of windows of the image's own scale: in dB of a mean squared error, the hole left out."""
+    mask = np.zeros(shape, bool)
+    mask[: shape[0] // 2 + 1, shape[1] // 2 :] = True
+    for off in 5, 60:
+        image = np.full((*shape, 3), 200 - off, np.uint8)
+        image[mask] = 9
+        found = inpaint(Flat(), image, mask, feather=0)[0].psnr_around  # type: ignore[arg-type]
+        assert found == pytest.approx(20 * np.log10(255 / off), abs=0.01)
+    assert inpaint(Flat(), image, np.ones(shape, bool))[0].psnr_around is None  # type: ignore[arg-type]
+    assert inpaint(Flat(), image, np.zeros(shape, bool))[0].psnr_around is None  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_the_default_model_does_not_know_photographs() -> None:
+    """Surroundings of a face that it drew are familiar, those of soft spots and of noise are not."""
+    model, least = genfast.load("avatars1024"), catalog.entry("avatars1024").familiar_psnr
+    assert least
+    mask = np.zeros((1024, 1024), bool)
+    mask[400:500, 300:500] = True
+    face = model.sample(1)[0]
+    spots = cv2.resize(photograph(), (1024, 1024), interpolation=cv2.INTER_CUBIC)
+    noise = np.random.default_rng(0).integers(0, 256, face.shape, np.uint8)
+    found = [
+        inpaint(model, picture, mask, options=MaskGITOptions(steps=1))[0].psnr_around
+        for picture in (face, spots, noise)
+    ]
+    assert None not in found and found[0] > least > max(found[1:])

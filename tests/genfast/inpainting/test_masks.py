@@ -73,9 +73,11 @@ def test_the_right_way_up(tmp_path: Path) -> None:
     assert np.array_equal(masks.read(tmp_path / "mask.png", (6, 8)), WANTED)
 
 
-def test_sizes(tmp_path: Path) -> None:
+def test_sizes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Image.fromarray(LEVELS).save(tmp_path / "mask.png")
+    assert np.array_equal(masks.read(tmp_path / "mask.png", (6, 8)), WANTED) and not caplog.messages
     assert np.array_equal(masks.read(tmp_path / "mask.png", (18, 24)), WANTED.repeat(3, 0).repeat(3, 1))
+    assert caplog.messages == [f"genfast: {tmp_path}/mask.png is scaled from 8x6 to 24x18"]
     assert masks.read(tmp_path / "mask.png", (601, 800)).shape == (601, 800)  # 600 and a rounded half
     for shape in (8, 6), (6, 9), (600, 900), (1, 1):
         with pytest.raises(InputError, match=r"mask.png is 8x6, which does not fit an image of"):
@@ -133,3 +135,13 @@ def test_a_radius_beyond_the_image_is_no_more_than_the_image(spot: bool) -> None
     assert (masks.grown(mask, 100_000) == spot).all() and (masks.grown(mask, 7) == spot).all()
     assert np.array_equal(masks.feathered(mask, 100_000), np.zeros((5, 7)))
     assert masks.feathered(np.ones((5, 7), bool), 100_000).min() == 1
+
+
+@pytest.mark.parametrize("side", [1000, 999, 1001, 990, 950, 1050, 500, 10, 2000])
+def test_a_mask_that_is_off_by_a_few_pixels_is_refused(tmp_path: Path, side: int) -> None:
+    Image.new("1", (side, side), 1).save(tmp_path / "mask.png")
+    if side in (1000, 500, 10, 2000):
+        assert masks.read(tmp_path / "mask.png", (1000, 1000)).all()
+    else:
+        with pytest.raises(InputError, match=f"is {side}x{side}, and the image 1000x1000; give a mask of the same si"):
+            masks.read(tmp_path / "mask.png", (1000, 1000))

@@ -9,7 +9,7 @@ import genfast
 from genfast.bundles import bundle
 from genfast.errors import InputError, UsageError
 from genfast.images.folder import read_folder
-from genfast.metrics.evaluate import between, compare, describe, evaluate, judges, save_statistics
+from genfast.metrics.evaluate import between, compare, describe, evaluate, references, save_statistics
 from genfast.metrics.features import Embedder
 from genfast.metrics.frechet import Moments, frechet_distance
 
@@ -31,7 +31,7 @@ def test_batches_count_as_one_set(means: Path) -> None:
 def test_several_extractors_see_each_image_once(means: Path, halves: Path) -> None:
     whole = np.random.default_rng(1).integers(0, 256, (150, 28, 28, 1), np.uint8)
     batches = iter(np.split(whole, 3))  # can be gone through but once
-    found = [judge for path in (means, halves) for judge in judges("none-test", str(path), device="cpu")]
+    found = [judge for path in (means, halves) for judge in references("none-test", str(path), device="cpu")]
     scores = evaluate(batches, found)
     assert [score.features for score in scores] == ["means", "halves"]
     for score, (embedder, reference) in zip(scores, found, strict=True):
@@ -42,7 +42,9 @@ def test_several_extractors_see_each_image_once(means: Path, halves: Path) -> No
 def test_a_model_s_images(tiny_bundle: Path, means: Path) -> None:
     model = genfast.load(str(tiny_bundle), device="cpu")
     once, again, other = (
-        evaluate(model.batches(range(120), seed=seed, batch=batch), judges("none-test", str(means), device="cpu"))[0]
+        evaluate(model.batches(range(120), seed=seed, batch=batch), references("none-test", str(means), device="cpu"))[
+            0
+        ]
         for seed, batch in ((1, 64), (1, 7), (2, 64))
     )
     assert once.fid == pytest.approx(again.fid, rel=1e-9)
@@ -94,10 +96,25 @@ def test_one_image_is_no_distribution(means: Path) -> None:
 
 def test_a_data_set_that_no_extractor_holds(means: Path) -> None:
     with pytest.raises(UsageError, match="means holds no statistics of faces-test"):
-        judges("faces-test", str(means), device="cpu")
+        references("faces-test", str(means), device="cpu")
 
 
 def test_an_image_set_to_itself(folder: Folder, means: Path) -> None:
     embedder = Embedder(bundle.load(means), "cpu")
     seen, _ = describe(read_folder(folder("a", 50)), [embedder], "a")[0]
     assert compare(seen, seen, 0).fid == pytest.approx(0, abs=1e-6)
+
+
+def test_what_images_were_resized_to_is_of_the_protocol(folder: Folder, means: Path, tmp_path: Path) -> None:
+    a, b = folder("a", 30, (12, 16, 3)), folder("b", 40, (9, 5, 1))
+    as_they_are, small = (between(a, b, str(means), resize=size, device="cpu")[0] for size in (None, (8, 6)))
+    assert small.protocol.endswith("/resize=8x6-bicubic") and "resize" not in as_they_are.protocol
+    expected = [Moments.of(np.concatenate([*read_folder(path, (8, 6))]).mean((1, 2))) for path in (a, b)]
+    assert small.fid == pytest.approx(frechet_distance(*expected), rel=1e-4)
+    about = save_statistics(b, tmp_path / "b.npz", str(means), resize=(8, 6), device="cpu")
+    assert about.resize == "8x6-bicubic"
+    stored = between(a, tmp_path / "b.npz", str(means), resize=(8, 6), device="cpu")[0]
+    assert stored.fid == pytest.approx(small.fid, rel=1e-4) and stored.protocol == small.protocol
+    for size, name in (None, "no size"), ((4, 4), "4x4-bicubic"):
+        with pytest.raises(InputError, match=f"^a was resized to {name}, b to 8x6-bicubic; make both alike$"):
+            between(a, tmp_path / "b.npz", str(means), resize=size, device="cpu")

@@ -164,3 +164,12 @@ def test_inputs_that_do_not_fit_the_graph_are_an_error_and_timed(graph: Path) ->
         with pytest.raises(ModelError, match="step.onnx failed: "):
             work(x_t=np.zeros((1, 3, 6, 8), np.float32))
     assert loaded.seconds > 0
+
+
+def test_threads_have_a_bound(graph: Path) -> None:
+    """Beyond it, a machine hangs before a word is said."""
+    most = 16 * (os.cpu_count() or 1)
+    for threads in 0, -1, most + 1, 5000 * most, 2**31, 2**63:
+        with pytest.raises(UsageError, match=rf"^threads must lie in 1 \.\. {most} on this machine, not {threads}$"):
+            Session(graph, "cpu", threads)
+    assert Session(graph, "cpu", 2).device == "cpu"

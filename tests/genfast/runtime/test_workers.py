@@ -21,6 +21,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and process 
 without_gpu = pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="this machine has an NVIDIA GPU")
 
 
+@pytest.mark.slow
 def test_several_processes_write_the_files_of_one(cli, token_bundle: Path, tmp_path: Path) -> None:
     run = ("sample", "--model", token_bundle, "--class", "green", "-n", 9, "--seed", 5, "--batch", 2, "--json")
     written = []

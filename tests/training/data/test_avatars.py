@@ -41,6 +41,7 @@ def test_backgrounds_and_skins_vary(style: int) -> None:
     assert brightness.min() < 110 and brightness.max() > 180
 
 
+@pytest.mark.slow
 def test_a_killed_drawing_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(avatars, "CHUNK", 2)
     images, labels = avatars.load("validation", 4, 16, tmp_path)

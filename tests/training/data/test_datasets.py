@@ -13,6 +13,7 @@ def test_fashion_mnist_validates_on_its_test_images() -> None:
     assert held_out.shape == (50, 28, 28, 1) and labels.shape == (50,)
 
 
+@pytest.mark.slow
 def test_avatars(tmp_path: Path) -> None:
     faces, labels = load(DataConfig(name="avatars", folder=tmp_path, size=16, count=3), "train")
     assert faces.shape == (3, 16, 16, 3) and labels.tolist() == [0, 1, 2]

@@ -18,6 +18,7 @@ def training(
     return ClassifierTraining(recipe("classifier"), fabric)
 
 
+@pytest.mark.slow
 def test_it_learns(training: ClassifierTraining, garments: tuple[np.ndarray, np.ndarray]) -> None:
     images = torch.from_numpy(garments[0]).permute(0, 3, 1, 2)
     labels = torch.from_numpy(garments[1])
@@ -32,6 +33,7 @@ def test_it_learns(training: ClassifierTraining, garments: tuple[np.ndarray, np.
     assert torch.stack([figures["accuracy"] for figures in seen[-15:]]).mean() > 0.6  # each image is new to it
 
 
+@pytest.mark.slow
 def test_evaluation_counts_right_answers(training: ClassifierTraining) -> None:
     training.images, training.labels = training.images[:510], training.labels[:510]
     network = training.network.eval()

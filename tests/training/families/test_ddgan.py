@@ -117,6 +117,7 @@ def test_the_noise_error_is_that_of_the_noise(recipe: MakeRecipe, fabric: Fabric
     torch.testing.assert_close(figures["noise_error"], noise.square().mean(), rtol=1e-4, atol=0)
 
 
+@pytest.mark.slow
 def test_regression_brings_the_noise_error_down(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
     errors = {}
     for weight in (0.0, 100.0):
@@ -154,6 +155,7 @@ def test_gaps_are_means_at_each_level(recipe: MakeRecipe, fabric: Fabric) -> Non
     torch.testing.assert_close(torch.stack([figures[f"gap_{k}"] for k in range(1, 5)]).detach(), torch.stack(wanted))
 
 
+@pytest.mark.slow
 def test_the_discriminator_learns(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
     """Against a generator that stands still, it comes to rank real above fake."""
     training = DDGANTraining(recipe("ddgan"), fabric)
@@ -172,6 +174,7 @@ def test_a_batch_smaller_than_the_share_that_is_penalised(recipe: MakeRecipe, fa
     assert all(value.isfinite() for value in figures.values())
 
 
+@pytest.mark.slow
 def test_a_warmup_of_the_discriminator_keeps_the_generator_fixed(
     recipe: MakeRecipe, fabric: Fabric, garments: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +223,7 @@ def test_going_on_from_a_run_needs_a_checkpoint(recipe: MakeRecipe, fabric: Fabr
         DDGANTraining(recipe("ddgan", init_from=str(tmp_path)), fabric)
 
 
+@pytest.mark.slow
 def test_evaluation_says_which_step_errs(recipe: MakeRecipe, fabric: Fabric, garments: Data) -> None:
     training = DDGANTraining(recipe("ddgan", size=28, eval_images=200), fabric)
     figures, pictures = training.evaluate(training.networks["generator"], garments[0])

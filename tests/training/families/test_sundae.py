@@ -58,6 +58,7 @@ def test_it_starts_from_how_often_tokens_are_met(grey: Callable[..., SundaeTrain
     assert (pictures == 0).mean() > shares[0]  # the likeliest, the colder it is drawn
 
 
+@pytest.mark.slow
 def test_the_log_s_samples_are_drawn_as_users_draw(
     grey: Callable[..., SundaeTraining], thumbnails: Thumbnails, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +138,7 @@ def test_guesses_are_learnt_from(
     assert second[~told & ~same.all(1)].all() and 0.4 < second[told].float().mean() < 0.9
 
 
+@pytest.mark.slow
 def test_it_learns_grey_levels(
     grey: Callable[..., SundaeTraining], thumbnails: Thumbnails, monkeypatch: pytest.MonkeyPatch
 ) -> None:

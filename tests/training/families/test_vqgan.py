@@ -70,6 +70,7 @@ def test_without_contrast_it_is_the_mean_absolute_error() -> None:
     assert contrast_error(images + 0.25, images, 1.0).item() == pytest.approx(0.25)
 
 
+@pytest.mark.slow
 def test_one_step_starts_from_the_data_and_moves_every_weight(folder: Path, fabric: Fabric) -> None:
     training = VQGANTraining(make(folder, discriminator_warmup=0), fabric)
     before = {name: value.clone() for name, value in training.networks.state_dict().items()}
@@ -127,6 +128,7 @@ def test_it_learns(folder: Path, fabric: Fabric) -> None:
     assert figures[-1]["reconstruction"] < 0.9 * figures[0]["reconstruction"]
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_and_goes_on_where_it_stopped(folder: Path, fabric: Fabric, tmp_path: Path) -> None:
     images, labels = avatars.load("train", FACES, SIDE, folder)
     whole, half = make(folder, 4, discriminator_warmup=0), make(folder, 2, discriminator_warmup=0)
@@ -140,6 +142,7 @@ def test_a_run_is_evaluated_and_goes_on_where_it_stopped(folder: Path, fabric: F
     assert (tmp_path / "whole" / "grid-00000004.png").exists()
 
 
+@pytest.mark.slow
 def test_a_decoder_learns_on_and_tokens_stay(folder: Path, fabric: Fabric, tmp_path: Path) -> None:
     images, labels = avatars.load("train", FACES, SIDE, folder)
     run(VQGANTraining, make(folder, 2), images, labels, tmp_path / "tokens", fabric)

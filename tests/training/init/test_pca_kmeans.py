@@ -35,6 +35,7 @@ def test_few_points_are_centres_themselves() -> None:
     assert sorted(zip(found.flatten().tolist(), shares.tolist(), strict=True)) == [(0, 0.75), (2, 0.25)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regions", [1, 2])
 def test_a_start_that_can_be_exact_is(regions: int) -> None:
     """Patches of few colours and few brightness ramps: as many dimensions and codes as there are draw them again."""

@@ -59,6 +59,7 @@ def results(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_figure_from_one_command(results: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "training", "figures", str(results), str(tmp_path / "figures")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

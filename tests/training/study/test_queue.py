@@ -127,6 +127,7 @@ def test_some_points_by_name(command: Callable[..., subprocess.Popen[str]], fold
     assert sorted(path.name for path in (folder / "runs").iterdir()) == ["start", POINTS[1]]
 
 
+@pytest.mark.slow
 def test_a_point_that_is_none(command: Callable[..., subprocess.Popen[str]], folder: Path) -> None:
     process = command("tiny-hellinger-t7")
     output, errors = process.communicate()
