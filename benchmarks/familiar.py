@@ -7,7 +7,6 @@ such a picture that is told, a false alarm a held-out face that is.
 """
 
 import numpy as np
-import skimage.data
 from PIL import Image, ImageOps
 
 import genfast
@@ -43,6 +42,8 @@ def psnr_around(model: Model, picture: Pixels, kind: int) -> float:
 
 def others() -> list[Pixels]:
     """Each picture as it is and, if it is smaller, cut and enlarged."""
+    import skimage.data
+
     pictures = []
     for name in NAMES:
         loaded = np.asarray(getattr(skimage.data, name)())

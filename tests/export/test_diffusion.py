@@ -24,6 +24,8 @@ from training.nets.unet import UNet
 from training.registry import FAMILIES, validate
 from training.sampling import sample
 
+pytestmark = pytest.mark.slow  # small networks are trained and exported first
+
 ROOT = Path(__file__).parents[2]
 LOG_SNR = (2.5, 0.0, -2.5, -6.0)
 
@@ -67,7 +69,6 @@ def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return out
 
 
-@pytest.mark.slow
 def test_the_manifest_says_what_it_is_and_that_it_is_right(exported: Path) -> None:
     manifest = bundle.load(exported).manifest
     assert (manifest.name, manifest.family, manifest.latent, manifest.steps) == ("tiny", "ddgan", 8, 4)
@@ -93,7 +94,6 @@ def test_users_draw_what_training_draws(exported: Path, checkpoint: Path) -> Non
     assert np.abs(used.astype(int) - trained).max() <= 1
 
 
-@pytest.mark.slow
 def test_a_model_with_classes_draws_what_training_draws(tmp_path: Path) -> None:
     checkpoint = save_checkpoint(tmp_path, "ddgan", latent=8, classes=10)
     ddgan(checkpoint, tmp_path / "out", samples=0)
@@ -161,7 +161,6 @@ def test_a_checkpoint_without_weights_is_refused(checkpoint: Path, tmp_path: Pat
         ddgan(tmp_path, tmp_path / "out")
 
 
-@pytest.mark.slow
 def test_half_the_size_draws_nearly_the_same(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
     ddgan(checkpoint, tmp_path / "half", samples=0, half=True)
     whole, half = (path / "step.onnx" for path in (exported, tmp_path / "half"))
@@ -170,7 +169,6 @@ def test_half_the_size_draws_nearly_the_same(exported: Path, checkpoint: Path, t
     assert 0 < np.abs(one - other).max() and np.abs(one - other).mean() < 1
 
 
-@pytest.mark.slow
 def test_near_another_bundle_few_levels_are_kept(
     exported: Path, checkpoint: Path, baseline: tuple[Path, Path], tmp_path: Path
 ) -> None:

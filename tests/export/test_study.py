@@ -128,6 +128,7 @@ def test_a_histogram_counts_what_the_classifier_says() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_classes_are_told_apart() -> None:
     """Of test images, nearly as well as by the classifier whose features it sees: 94 %."""
     if not fashion_mnist.DEBIAN.is_dir():

@@ -183,8 +183,11 @@ def test_twins_are_refused_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(UsageError, match=re.escape(expected)):
         InpaintFiles(Path("in"), Path("m.png"), Path("out"), format="webp")
     Path("in/b/x.jpg").unlink()
-    files = InpaintFiles(Path("in"), Path("masks"), Path("out"))  # of masks there may be several
-    assert [job.mask for job in files] == [Path("masks/a.png"), None]
+    with pytest.raises(UsageError, match=r"a\.gif and a\.png in masks are masks of one image"):
+        InpaintFiles(Path("in"), Path("masks"), Path("out"))
+    Path("masks/a.gif").rename("masks/other.gif")
+    Path("masks/other.png").touch()  # masks of no image may be twins
+    assert [job.mask for job in InpaintFiles(Path("in"), Path("masks"), Path("out"))] == [Path("masks/a.png"), None]
 
 
 def test_folders_that_hold_nothing_to_do(tmp_path: Path) -> None:

@@ -140,6 +140,11 @@ def test_a_folder_with_one_mask_goes_on_where_it_stopped(inpaint, files: Path) -
     )
     (files / "other.inpainted.png").unlink()
     assert inpaint(".", "mask.png", "--skip-existing", cwd=files).stdout == "other.inpainted.png\n"
+    fails(
+        inpaint(".", "mask.png", "--skip-existing", "--seed", "9", cwd=files),
+        USAGE,
+        "img.inpainted.png was drawn otherwise",
+    )
     assert inpaint(".", "mask.png", "--overwrite", cwd=files).stdout == first.stdout
 
 

@@ -205,9 +205,12 @@ def test_history(cli, name: str, tmp_path: Path, request: pytest.FixtureRequest)
 
 
 def test_a_contact_sheet_of_large_images_stays_readable(cli, tiny_bundle: Path, tmp_path: Path) -> None:
+    run = ("sample", "--model", tiny_bundle, "-n", 20, "--out", tmp_path)
+    cli(*run, "--no-grid", check=True)
     for i in range(20):
-        io.write(tmp_path / f"tiny-0-{i}.png", np.full((1000, 1000, 3), 10 * i, np.uint8))
-    cli("sample", "--model", tiny_bundle, "-n", 20, "--out", tmp_path, "--skip-existing", check=True)
+        path = tmp_path / f"tiny-0-{i}.png"
+        io.write(path, np.full((1000, 1000, 3), 10 * i, np.uint8), params.read_params(path).comment())
+    cli(*run, "--skip-existing", check=True)
     sheet = io.read(tmp_path / "tiny-0-grid-0-19.png")
     assert sheet.shape == (4 * 334, 5 * 334, 3) and sheet[-1, -1].tolist() == [190] * 3
 
@@ -282,6 +285,11 @@ def test_the_shipped_faces_are_drawn_and_stand_in_for_photographs(cli, tmp_path:
 def test_what_is_kept_is_what_was_asked_for(cli, token_bundle: Path, tmp_path: Path) -> None:
     run = ("sample", "--model", token_bundle, "--steps", 3, "--out", tmp_path, "-n")
     cli(*run, 2, "--class", "red", check=True)
+    (tmp_path / "squares-0-2.png").touch()
+    broken = cli(*run, 3, "--class", "red", "--skip-existing")
+    assert broken.returncode == 2 and "squares-0-2.png is no image" in broken.stderr
+    assert "and so is not kept; give --overwrite" in broken.stderr
+    (tmp_path / "squares-0-2.png").unlink()
     refused = cli(*run, 3, "--class", "green", "--skip-existing")
     assert refused.returncode == 2 and re.search(r"squares-0-[01]\.png was drawn otherwise", refused.stderr)
     cli(*run, 3, "--class", "red", "--skip-existing", check=True)

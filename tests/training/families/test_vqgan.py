@@ -82,6 +82,7 @@ def test_one_step_starts_from_the_data_and_moves_every_weight(folder: Path, fabr
     assert not [name for name, value in after.items() if torch.equal(value, before[name])]
 
 
+@pytest.mark.slow
 def test_terms_begin_late(folder: Path, fabric: Fabric) -> None:
     training = VQGANTraining(make(folder, perceptual_from=1, adversarial_from=3, discriminator_warmup=1), fabric)
     late = {"perceptual", "loss_d", "loss_g"}
