@@ -12,7 +12,7 @@ from export.int8 import PRODUCTS, round_linear, store_int8
 from export.ort_ops import fused
 from export.precision import graph_file
 from export.weights import Rounded, store_half
-from training.nets.hourglass import Hourglass, HourglassConfig
+from training.nets.hourglass import Hourglass, token_head
 from training.nets.token_head import TokenHead
 from training.nets.vqgan import VQGAN
 
@@ -44,19 +44,9 @@ class Embed(nn.Module):
 
 
 class FrozenHead(TokenHead):
-    """An output layer whose keys (R * R, V, W) are given, rather than computed from its codes."""
+    """An output layer whose keys are given, rather than computed from its codes."""
 
-    def __init__(self, config: HourglassConfig, keys: Tensor) -> None:
-        super().__init__(
-            side=config.tokens,
-            regions=config.regions,
-            vocabulary=config.vocabulary,
-            codes=config.codes,
-            features=config.features,
-            image_embedding=config.image_embedding,
-            unigram_rank=config.unigram_rank,
-        )
-        self.given = keys
+    given: Tensor  # (R * R, V, W)
 
     def keys(self) -> Tensor:
         return self.given
@@ -67,7 +57,9 @@ class Frozen(Hourglass):
 
     def __init__(self, network: Hourglass, keys: Tensor) -> None:
         super().__init__(network.config)
-        self.token_head = FrozenHead(network.config, keys)
+        head = token_head(FrozenHead, network.config)
+        head.given = keys
+        self.token_head = head
         self.load_state_dict(network.state_dict())
 
 

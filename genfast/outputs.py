@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import filterfalse, groupby
 from pathlib import Path
 from typing import Literal
 
@@ -214,11 +214,14 @@ class InpaintFiles:
 
     def __iter__(self) -> Iterator[Job]:
         """The jobs that are left to do, as they are asked for."""
-        return (job for job in self._jobs() if self.existing != "skip" or not all(path.exists() for path in job.files))
+        return filterfalse(self._keeps, self._jobs())
 
     def kept(self) -> Iterator[Job]:
         """The jobs that are done, and left as they are."""
-        return (job for job in self._jobs() if self.existing == "skip" and all(path.exists() for path in job.files))
+        return filter(self._keeps, self._jobs())
+
+    def _keeps(self, job: Job) -> bool:
+        return self.existing == "skip" and all(path.exists() for path in job.files)
 
     def _jobs(self) -> Iterator[Job]:
         return map(self._job, self._relatives())

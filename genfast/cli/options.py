@@ -29,7 +29,7 @@ Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads on the CPU; by default one a core.", rich_help_panel=DEVICES)
 ]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document instead of paths.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--json", help="Print one JSON document instead of text.", rich_help_panel=OUTPUT)
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel=OUTPUT)]
 SkipExisting = Annotated[

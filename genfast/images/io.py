@@ -88,7 +88,7 @@ def read(path: Path) -> Pixels:
     what is no image, deeper than 8 bits, or beyond 89 million pixels.
     """
     with opened(path) as image:
-        if (frames := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":  # which cameras write
+        if (frames := frame_count(image)) > 1:
             _log.warning("genfast: %s has %d frames; the first is read", path, frames)
         if image.mode[0] in "IF" or is_rounded(image):
             raise InputError(f"{path} has more than 8 bits a channel; convert it to 8 bits first")
@@ -144,6 +144,17 @@ def _after(image: ImageFile.ImageFile, mark: bytes, length: int) -> bytes:
     file.seek(place)
     _, _, rest = head.partition(mark)
     return rest[:length].ljust(length, b"\0")
+
+
+def frame_count(image: Image.Image) -> int:
+    """How many pictures an opened image shows. An MPO, which cameras write, shows one: the others are previews."""
+    return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+
+
+def check_still(image: Image.Image, name: str) -> None:
+    """Raise InputError for an opened image that moves, or has several pages."""
+    if (frames := frame_count(image)) > 1:
+        raise InputError(f"{name} has {frames} frames; give one of them as a file of its own")
 
 
 def name(source: Path | BinaryIO) -> str:

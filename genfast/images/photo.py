@@ -47,9 +47,7 @@ def read(source: Path | BinaryIO) -> Photo:
     """
     with io.opened(source) as image:
         name = io.name(source)
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":  # which cameras write, previews included
-            raise InputError(f"{name} has {frames} frames; give one of them as a file of its own")
+        io.check_still(image, name)
         deep = image.mode.startswith("I;16")
         if not (deep or image.mode in _MODES) or io.is_rounded(image):
             raise InputError(f"{name} is {_kind(image)}; convert it to RGB of 8 bits first")

@@ -28,8 +28,7 @@ def read(path: Path, shape: tuple[int, int], *, invert: bool = False) -> Mask:
     is no image.
     """
     with io.opened(path) as image:
-        if (frames := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":
-            raise InputError(f"{path} has {frames} frames; give one of them as a file of its own")
+        io.check_still(image, str(path))
         upright = ImageOps.exif_transpose(image)
         if _is_picture(upright):
             raise InputError(
@@ -84,9 +83,7 @@ def _is_picture(image: Image.Image) -> bool:
     if len(grey) > len(seen) / 2 and len(np.unique(grey)) > _LEVELS:
         return True
     coloured = seen[vivid].astype(np.uint16)
-    hues = (
-        coloured * 3 // coloured.max(1, initial=1, keepdims=True)
-    )  # four levels of each channel, beside the brightest
+    hues = coloured * 3 // coloured.max(1, initial=1, keepdims=True)  # each channel in 0 .. 3, beside the brightest
     shades = np.bincount(hues @ np.array([16, 4, 1], np.uint16), minlength=64)
     return bool((shades > len(seen) / 200).sum() >= 3)
 

@@ -8,6 +8,7 @@ are to agree on is its image embedding: see set_encoder.py.
 """
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +118,22 @@ class Layers(nn.Module):
         return x  # (B, N, C)
 
 
+H = TypeVar("H", bound=TokenHead)
+
+
+def token_head(kind: type[H], config: HourglassConfig) -> H:
+    """The output layer of an Hourglass."""
+    return kind(
+        side=config.tokens,
+        regions=config.regions,
+        vocabulary=config.vocabulary,
+        codes=config.codes,
+        features=config.features,
+        image_embedding=config.image_embedding,
+        unigram_rank=config.unigram_rank,
+    )
+
+
 class Hourglass(nn.Module):
     """Tokens (B, N), known (B, N) in part, labels (B,) and image embeddings (B, K) to logits (B, N, V).
 
@@ -130,15 +147,7 @@ class Hourglass(nn.Module):
         super().__init__()
         self.config = config
         outer, inner = config.widths
-        self.token_head = TokenHead(
-            side=config.tokens,
-            regions=config.regions,
-            vocabulary=config.vocabulary,
-            codes=config.codes,
-            features=config.features,
-            image_embedding=config.image_embedding,
-            unigram_rank=config.unigram_rank,
-        )
+        self.token_head = token_head(TokenHead, config)
         codes = self.token_head.codes.shape[2]
         self.register_buffer("unigram_queries", torch.zeros(config.classes + 1, config.tokens**2, config.unigram_rank))
         self.token = perceptron(codes, outer)
