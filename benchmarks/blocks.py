@@ -44,8 +44,7 @@ def of_model(model: TokenModel, n: int, seed: int) -> dict[str, float]:
     def faces() -> Iterator[Pixels]:
         return (avatars.draw(avatars.FIRST["test"] + index, model.image.height) for index in range(n))
 
-    encode, decode = model.encode(), model.decode
-    copies = (decode.run(tokens=encode.run(image=face[None])["tokens"])["image"][0] for face in faces())
+    copies = (model.decode(model.encode(face[None]))[0] for face in faces())
     samples = (batch[0] for batch in model.batches(range(n), seed=seed, batch=1))
     rows = {"held-out faces": faces(), "these as tokens and back": copies, "samples": samples}
     return {f"blocks, {name}": ratio(pictures, side) for name, pictures in rows.items()}

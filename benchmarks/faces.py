@@ -56,13 +56,12 @@ def write_sheet(path: Path, pictures: list[Pixels], columns: int) -> None:
 
 def reconstructions(model: TokenModel, embedder: Embedder, count: int, out: Path | None) -> list[Figure]:
     """Encode and decode held-out faces: PSNR, share of the vocabulary in use, distance in features, a sheet."""
-    encode, decode = model.encode(), model.decode
     psnr, distances = [], []
     pairs: list[Pixels] = []
     used = np.zeros(model.tokens.vocabulary, bool)
     for face in faces("validation", count):
-        tokens = encode.run(image=face[None])["tokens"]
-        drawn = decode.run(tokens=tokens)["image"][0]
+        tokens = model.encode(face[None])
+        drawn = model.decode(tokens)[0]
         used[tokens] = True
         psnr.append(10 * np.log10(255**2 / np.square(drawn.astype(float) - face).mean()))
         original, copy = embedder(face[None])[0], embedder(drawn[None])[0]
@@ -84,13 +83,12 @@ def distances(
     model: TokenModel, embedder: Embedder, count: int, steps: list[int], seed: int, out: Path | None
 ) -> list[Figure]:
     """Distances of so many samples from as many held-out faces, by steps, and of other faces, as such and as tokens."""
-    encode, decode = model.encode(), model.decode
 
     def see(pictures: Iterable[Pixels], dataset: str) -> Statistics:
         return describe((picture[None] for picture in pictures), [embedder], dataset)[0][0]
 
     reference = see(faces("test", count), "avatars-test")
-    copies = (decode.run(**encode.run(image=face[None]))["image"][0] for face in faces("test", count, start=count))
+    copies = (model.decode(model.encode(face[None]))[0] for face in faces("test", count, start=count))
     rows = {
         "real faces (the floor)": see(faces("test", count, start=count), "others"),
         "real faces as tokens and back": see(copies, "copies"),
@@ -106,10 +104,11 @@ def distances(
         for name, score in scores.items()
         for figure, value in (
             ("FID", score.fid),
-            ("1000 KID", 1000 * score.kid),
+            ("1000 KID", score.kid and 1000 * score.kid),
             ("precision", score.precision),
             ("recall", score.recall),
         )
+        if value is not None
     ]
 
 

@@ -101,7 +101,7 @@ def leakage(model: TokenModel, n: int) -> dict[str, float]:
     changed: dict[int, list[float]] = {ring: [] for ring in RINGS}
     for original, mask in masked_faces(n):
         blank = blending.smooth(original.astype(np.float32), ~mask).round().astype(np.uint8)
-        seen = [model.encode().run(image=picture[None])["tokens"].reshape(grid) for picture in (original, blank)]
+        seen = [model.encode(picture[None].astype(np.uint8)).reshape(grid) for picture in (original, blank)]
         touched = masks.tokens(mask, grid)
         for ring in RINGS:
             here = masks.grown(touched, ring) & ~masks.grown(touched, ring - 1)

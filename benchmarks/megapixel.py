@@ -46,7 +46,7 @@ def parts(model: TokenModel) -> dict[str, Callable[[], object]]:
     draws = {"temperature": np.full(1, 0.8, np.float32), "uniform": rng.random(tokens.shape, np.float32)}
     draws |= {"return_prob": np.zeros(1, bool), "logit_bias": np.zeros((*tokens.shape, 1), np.float32)}
     draw = partial(model.draw.run, **predict(), tokens=tokens, update=known, **draws)
-    return {"predict": predict, "draw": draw, "decode": partial(model.decode.run, tokens=tokens)}
+    return {"predict": predict, "draw": draw, "decode": partial(model.decoder.run, tokens=tokens)}
 
 
 def eager(
@@ -85,7 +85,7 @@ def drawing(name: str, threads: int) -> dict[str, float]:
     rivals = {rival: partial(draw, layout) for rival, layout in layouts.items()}
     for drawn in rivals.values():
         tokens, pixels = drawn()
-        difference = np.abs(model.decode.run(tokens=tokens)["image"].astype(int) - pixels).max()
+        difference = np.abs(model.decoder.run(tokens=tokens)["image"].astype(int) - pixels).max()
         assert difference <= 3, "the rivals decode to other pictures"
     times = medians({"genfast": whole[f"{steps}"], **rivals}, TURNS)
     for rival in rivals:

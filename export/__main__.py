@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from export.importers import cli as importers
 from genfast.errors import GenfastError
 
 app = typer.Typer(help="Turn checkpoints into bundles.", no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(importers.app, name="import")
 
 Out = Annotated[Path, typer.Argument(help="Folder of the bundle; it must not exist.")]
 Half = Annotated[bool, typer.Option("--half", help="Round weights to half precision, for half the size.")]
@@ -70,6 +72,14 @@ def features(
     from export.features import features
 
     features(name, out, checkpoint)
+
+
+@app.command()
+def skeleton(out: Out) -> None:
+    """Export FID's Inception without its weights, as it ships: graphs, and how the public file fills them."""
+    from export.importers.inception import write_skeleton
+
+    write_skeleton(out)
 
 
 @app.command()

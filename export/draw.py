@@ -7,12 +7,15 @@ it falls into, then which token of the block. A running sum over all 8192 would 
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import numpy_helper, parser
+from torch import Tensor
 
+from export.graph import Arrays, MakeInputs, parity
 from export.int8 import FLOAT32, quantise
 
 BLOCK = 64  # tokens
@@ -128,16 +131,23 @@ def quantise_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return quantise(keys.transpose(0, 2, 1), LARGEST)
 
 
-def draw(keys: np.ndarray, bias: np.ndarray, side: int, path: Path, product: str = FLOAT32) -> None:
+def draw(
+    keys: np.ndarray, bias: np.ndarray, side: int, path: Path, product: str = FLOAT32, exact: bool = False
+) -> None:
     """Write the graph for keys [R * R, V, W], biases [R * R, V] and grids of side * side tokens.
 
     The keys are stored in six bits: round them beforehand by `quantise_keys`, and the graph computes what they say.
-    `product` is as in `store_int8`.
+    `product` is as in `store_int8`. Where they are to be `exact`, they are stored as they are.
     """
     regions, vocabulary, width = keys.shape
-    levels, scale = quantise_keys(keys)
+    text = DRAW + product
+    if exact:
+        levels, scale = keys.transpose(0, 2, 1), np.ones((regions, 1, vocabulary), np.float32)
+        text = text.replace("int8[W, V] key", "float[W, V] key")
+    else:
+        levels, scale = quantise_keys(keys)
     along, size = math.isqrt(regions), math.gcd(vocabulary, BLOCK)
-    model = parser.parse_model(DRAW + product)
+    model = parser.parse_model(text)
     constants = {
         "keys": levels,
         "scales": scale,
@@ -155,3 +165,37 @@ def draw(keys: np.ndarray, bias: np.ndarray, side: int, path: Path, product: str
     model.graph.initializer.extend(arrays)
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def parity_of_draw(
+    path: Path, logits_of: Callable[[Tensor, Tensor], Tensor], make_inputs: MakeInputs
+) -> dict[str, float]:
+    """How far the probabilities of a graph are from those of a network, by batch size.
+
+    Near ties make no difference: each number is to lie between the CDF before its token and the CDF after it.
+    `logits_of` makes logits (B, N, V) of `hidden` (B, N, D) and tokens (B, N).
+    """
+
+    def distributions(
+        hidden: Tensor,
+        z: Tensor,
+        update: Tensor,
+        temperature: Tensor,
+        uniform: Tensor,
+        return_prob: Tensor,
+        logit_bias: Tensor,
+    ) -> list[Tensor]:
+        logits = logits_of(hidden, z) + logit_bias  # (B, N, V)
+        cdf = (logits.double() / temperature[:, None, None]).softmax(2).cumsum(2)
+        return [cdf, logits.softmax(2), uniform, update, z]
+
+    def compare(wanted: Arrays, got: Arrays) -> float:
+        (cdf, p, uniform, update, z), (drawn, probability) = wanted, got
+        if ((drawn != z) & ~update).any():
+            return np.inf
+        after = np.take_along_axis(cdf, drawn[..., None], 2)[..., 0]
+        before = np.where(drawn > 0, np.take_along_axis(cdf, drawn[..., None] - 1, 2)[..., 0], 0)
+        difference = np.abs(np.take_along_axis(p, drawn[..., None], 2)[..., 0] - probability)
+        return float(np.max([x[update] for x in (before - uniform, uniform - after, difference)]))
+
+    return parity(distributions, path, make_inputs, compare=compare)

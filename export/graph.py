@@ -79,6 +79,7 @@ def parity(
     make_inputs: MakeInputs,
     tolerance: float = TOLERANCE,
     compare: Callable[[Arrays, Arrays], float] = largest_difference,
+    batches: Sequence[int] = BATCHES,
 ) -> dict[str, float]:
     """How far the outputs of torch and onnxruntime differ, by batch size, both on the CPU.
 
@@ -90,7 +91,7 @@ def parity(
     """
     session = Session(path, device="cpu")
     differences = {}
-    for batch in BATCHES:
+    for batch in batches:
         inputs = make_inputs(batch)
         wanted = module(*inputs.values())
         got = session.run(**{name: tensor.numpy() for name, tensor in inputs.items()})

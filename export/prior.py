@@ -1,20 +1,19 @@
 """A prior over tokens as graphs: `predict`, `draw` and `embed`, of weights that are rounded for small files."""
 
 from pathlib import Path
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.draw import draw, quantise_keys
-from export.graph import Arrays, export, parity, relative
+from export.draw import draw, parity_of_draw, quantise_keys
+from export.graph import export, parity, relative
 from export.int8 import PRODUCTS, round_linear, store_int8
 from export.ort_ops import fused
 from export.precision import graph_file
 from export.weights import Rounded, store_half
 from training.nets.hourglass import Hourglass, token_head
 from training.nets.token_head import TokenHead
-from training.nets.vqgan import VQGAN
 
 HIDDEN = 1e-3  # what logits are made of may differ by, some of it being as large as 20: rounding
 
@@ -43,6 +42,14 @@ class Embed(nn.Module):
         return self.network.embed_image(tokens, known)
 
 
+class Coded(Protocol):
+    """A VQ-GAN, ours or another's, as a prior knows it."""
+
+    @property
+    def codebook(self) -> Tensor:
+        """What tokens stand for, in each region (R * R, V, D)."""
+
+
 class FrozenHead(TokenHead):
     """An output layer whose keys are given, rather than computed from its codes."""
 
@@ -63,7 +70,7 @@ class Frozen(Hourglass):
         self.load_state_dict(network.state_dict())
 
 
-def freeze(network: Hourglass, codec: VQGAN) -> Frozen:
+def freeze(network: Hourglass, codec: Coded) -> Frozen:
     """The prior as it is stored: its keys a table, its large weights rounded, and its codes those of the codebook.
 
     It shares the codebook with the VQ-GAN's graphs; the first layers undo what made its codes alike in size.
@@ -102,8 +109,7 @@ def export_embed(network: Hourglass, codes: Rounded, folder: Path) -> dict[str, 
 def export_draw(network: Hourglass, folder: Path) -> dict[str, float]:
     """Write draw.onnx, and one for each of the other PRODUCTS.
 
-    Returns how far the probabilities of the first are from those of the network, by batch size. Near ties make no
-    difference: each number is to lie between the CDF before its token and the CDF after it.
+    Returns the parity of the first, by batch size.
     """
     path, head = folder / "draw.onnx", network.token_head
     for precision, product in PRODUCTS.items():
@@ -117,29 +123,7 @@ def export_draw(network: Hourglass, folder: Path) -> dict[str, float]:
         drawn |= {"return_prob": torch.ones(batch, dtype=torch.bool)}
         return drawn | {"logit_bias": torch.randn(*z["tokens"].shape, network.config.vocabulary)}
 
-    def distributions(
-        hidden: Tensor,
-        z: Tensor,
-        update: Tensor,
-        temperature: Tensor,
-        uniform: Tensor,
-        return_prob: Tensor,
-        logit_bias: Tensor,
-    ) -> list[Tensor]:
-        logits = head.logits(hidden, z) + logit_bias  # (B, N, V)
-        cdf = (logits.double() / temperature[:, None, None]).softmax(2).cumsum(2)
-        return [cdf, logits.softmax(2), uniform, update, z]
-
-    def compare(wanted: Arrays, got: Arrays) -> float:
-        (cdf, p, uniform, update, z), (drawn, probability) = wanted, got
-        if ((drawn != z) & ~update).any():
-            return np.inf
-        after = np.take_along_axis(cdf, drawn[..., None], 2)[..., 0]
-        before = np.where(drawn > 0, np.take_along_axis(cdf, drawn[..., None] - 1, 2)[..., 0], 0)
-        difference = np.abs(np.take_along_axis(p, drawn[..., None], 2)[..., 0] - probability)
-        return float(np.max([x[update] for x in (before - uniform, uniform - after, difference)]))
-
-    return parity(distributions, path, make_inputs, compare=compare)
+    return parity_of_draw(path, head.logits, make_inputs)
 
 
 def embed_inputs(network: Hourglass, batch: int) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """What a bundle says of where it comes from, and of itself."""
 
+import hashlib
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,13 @@ def trained(checkpoint: Path, kind: type[_Recipe]) -> tuple[_Recipe, dict[str, o
         raise UsageError(f"{checkpoint} is of family {recipe.family}, not {wanted}")
     spent = {"images_seen": saved["images"], "hours": round(saved["hours"], 2)}
     return recipe, {"recipe": recipe.name, **spent, "commit": commit()}
+
+
+def imported(weights: Path, source: str, notes: str = "") -> dict[str, object]:
+    """What the manifest's provenance says of a file of another project's weights; `source` is where it was got."""
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"source": source, "weights_sha256": digest, "commit": commit(), "notes": notes}
 
 
 def record(directory: Path, figures: Sequence[Figure]) -> None:

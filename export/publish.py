@@ -4,18 +4,22 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from export.card import MARK, card
 from export.folder import new
 from genfast.bundles import bundle
 from genfast.bundles.mirror import INDEX, Index, Published
 from genfast.errors import UsageError
 from genfast.files import atomic
 
+README = "README.md"
+
 
 def publish(out: Path, folders: Iterable[Path]) -> Index:
     """Add bundles to the mirror in the folder `out`, which need not exist; the index names them last.
 
-    Raises UsageError where there already is another bundle of a name: what users have pulled would differ from it.
-    Raises ModelError where a bundle is corrupt, one that is published included.
+    README.md describes all of it, unless somebody wrote another. Raises UsageError where there already is another
+    bundle of a name: what users have pulled would differ from it. Raises ModelError where a bundle is corrupt, one that
+    is published included.
     """
     path = out / INDEX
     known = bundle.parse(Index, path.read_bytes(), f"{path} is not an index").bundles if path.exists() else {}
@@ -32,6 +36,10 @@ def publish(out: Path, folders: Iterable[Path]) -> Index:
             raise UsageError(f"{out / name} is another bundle; give {folder} another name, or remove that one")
         known[name] = Published(manifest_sha256=published.sha256, size=published.size)
     index = Index(format=1, bundles=dict(sorted(known.items())))
+    readme = out / README
+    if not readme.exists() or MARK in readme.read_text("utf-8"):
+        with atomic(readme) as stream:
+            stream.write(card([bundle.read(out / name) for name in index.bundles]).encode())
     with atomic(path) as stream:
         stream.write(index.model_dump_json(indent=2).encode() + b"\n")
     return index

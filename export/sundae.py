@@ -6,23 +6,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from export import codec as codecs
 from export.folder import new
 from export.precision import choose, graph
-from export.prior import HIDDEN, export_draw, export_embed, export_predict, freeze
+from export.prior import HIDDEN, Coded, export_draw, export_embed, export_predict, freeze
 from export.provenance import report, trained
 from export.vqgan import ROLES
-from export.vqgan import vqgan as export_vqgan
 from export.weights import Rounded, share_weights
 from genfast.bundles import bundle
 from genfast.bundles.manifest import Figure
 from genfast.errors import UsageError
 from training.checkpoint import load_average
-from training.data.avatars import credits
-from training.data.datasets import class_names
 from training.families.sundae import SundaeRecipe
-from training.families.vqgan import VQGANRecipe
 from training.nets.hourglass import Hourglass
-from training.nets.vqgan import FACTOR, VQGAN
 
 PARITY = {
     "encode": "largest share of tokens that differ from PyTorch, batches of 1, 2, 7",
@@ -46,42 +42,40 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
         ValueError: a graph does not compute what the network computes.
     """
     recipe, provenance = trained(checkpoint, SundaeRecipe)
-    of_vqgan, provenance_of_vqgan = trained(vqgan, VQGANRecipe)
+    codec = codecs.load(vqgan)
     network = load_average(checkpoint, Hourglass(recipe.hourglass)).eval()
-    codec = load_average(vqgan, VQGAN(of_vqgan.vqgan)).eval()
     if not fits(network, codec):
         raise UsageError(f"{checkpoint} is not a prior for the tokens of {vqgan}: its codes are others")
     if not network.image_embeddings.any():
         raise UsageError(
             f"{checkpoint} keeps no image embeddings to draw with: they come when a run is evaluated; take a later one"
         )
-    side, vocabulary, classes = recipe.hourglass.tokens, recipe.hourglass.vocabulary, class_names(of_vqgan.data)
+    side, vocabulary = recipe.hourglass.tokens, recipe.hourglass.vocabulary
+    size, (dataset, licence, classes) = codec.side(side), codec.about(recipe.data)
     if recipe.hourglass.classes != len(classes):
-        raise UsageError(f"{checkpoint} has {recipe.hourglass.classes} classes, and the data of {vqgan} {len(classes)}")
-    size = side * FACTOR
+        raise UsageError(f"{checkpoint} has {recipe.hourglass.classes} classes, and its data {len(classes)}")
     with new(out) as folder:
         codes = Rounded.of(codec.codebook.numpy())
-        codec.half().float().codebook.copy_(torch.from_numpy(codes.values))
+        differences = codec.write(side, folder, codes)
         frozen = freeze(network, codec)
-        differences = export_vqgan(codec, side, folder, codes)
         differences["draw"] = export_draw(frozen, folder)
         differences["embed"] = export_embed(frozen, codes, folder)
         predicted = export_predict(frozen, codes, folder)
         np.save(folder / IMAGE_EMBEDDINGS, frozen.image_embeddings.numpy().astype(np.float16), allow_pickle=False)
         graphs, figures = choose(network, frozen, recipe.sampling, folder)
-        constant = *ROLES, "embed"
+        roles = [role for role in (*ROLES, "embed") if (folder / f"{role}.onnx").exists()]
         others = sorted(folder.glob("[dp]r*.onnx"), reverse=True)  # those in float32 give files of weights their names
-        share_weights([*(folder / f"{role}.onnx" for role in constant), *others])
+        share_weights([*(folder / f"{role}.onnx" for role in roles), *others])
         manifest = bundle.write(
             folder,
             name=recipe.name.removesuffix("-prior"),
             family="vq-sundae",
-            summary=f"{of_vqgan.data.name}, {size}x{size}, from {side}x{side} tokens of {vocabulary}",
-            licence="Apache-2.0",
+            summary=f"{dataset}, {size}x{size}, from {side}x{side} tokens of {vocabulary}",
+            licence=codec.licence,
             image={"height": size, "width": size, "channels": 3},
             tokens={"height": side, "width": side, "vocabulary": vocabulary},
             classes=classes,
-            graphs={role: [graph(role, "fp32", "cpu", "cuda")] for role in constant} | graphs,
+            graphs={role: [graph(role, "fp32", "cpu", "cuda")] for role in roles} | graphs,
             arrays={"image_embeddings": IMAGE_EMBEDDINGS},
             sampling={"batch": 1, "options": recipe.sampling, "inpainting": recipe.inpainting},
             parity={"tolerance": HIDDEN, "max_abs_difference": predicted},
@@ -94,26 +88,18 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
             ],
             provenance={
                 **provenance,
-                "dataset": of_vqgan.data.name,
-                "dataset_licence": licence(of_vqgan.data.name),
-                "notes": "Tokens: {recipe}, {images_seen} images, {hours} h. ".format(**provenance_of_vqgan)
-                + f"The weights are exponential moving averages. {notes}".strip(),
+                "dataset": dataset,
+                "dataset_licence": licence,
+                "notes": f"{codec.notes} The weights are exponential moving averages. {notes}".strip(),
             },
         ).manifest
     report(out, manifest)
 
 
-def fits(network: Hourglass, codec: VQGAN) -> bool:
+def fits(network: Hourglass, codec: Coded) -> bool:
     """Whether a prior knows tokens by the codes of this VQ-GAN."""
     if network.token_head.codes.shape != codec.codebook.shape:
         return False
     own = copy.deepcopy(network)
     own.token_head.set_codes(codec.codebook)
     return torch.allclose(own.token_head.codes, network.token_head.codes, rtol=1e-3, atol=1e-3)
-
-
-def licence(dataset: str) -> str:
-    """The licence of a data set, as far as it is known."""
-    if dataset == "avatars":
-        return "; ".join(f"{credit.style} by {credit.creator}: {credit.licence}" for credit in credits())
-    return "that of the images"

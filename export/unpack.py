@@ -156,7 +156,8 @@ def checkpoints(directory: Path, runs: Path) -> None:
         UsageError: as `networks` and `unet`, or a run is there already.
     """
     loaded = bundle.load(directory)
-    spent = loaded.manifest.provenance.images_seen, loaded.manifest.provenance.hours
+    provenance = loaded.manifest.provenance
+    spent = provenance.images_seen or 0, provenance.hours or 0.0
     if loaded.manifest.family != "vq-sundae":
         generator, made = unet(loaded)
         _write(runs, made, generator, spent[0] // made.loop.batch, *spent)

@@ -1,6 +1,7 @@
 """A VQ-GAN as graphs: pictures to tokens, tokens to pictures, and what part of a picture says of its tokens."""
 
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -41,10 +42,17 @@ class Encode(nn.Module):
         return unblocks(distance.argmin(1), image.shape[0], *latents.shape[2:]).flatten(1)
 
 
+class Decoding(Protocol):
+    """A VQ-GAN, ours or another's."""
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Images (B, 3, H, W), about in [-1, 1], of tokens (B, h, w)."""
+
+
 class Decode(nn.Module):
     """Tokens (B, N) of square grids to pictures (B, H, W, 3) uint8."""
 
-    def __init__(self, network: VQGAN, side: int) -> None:
+    def __init__(self, network: Decoding, side: int) -> None:
         super().__init__()
         self.network, self.side = network, side
 

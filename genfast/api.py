@@ -12,7 +12,9 @@ from genfast.errors import AbsentError, UsageError
 from genfast.inpainting.fill import inpaint
 from genfast.models.base import Model
 from genfast.models.diffusion import DiffusionModel
+from genfast.models.inpainter import InpainterModel
 from genfast.models.tokens import TokenModel
+from genfast.models.vq import VQModel
 from genfast.runtime.cpu import cores
 from genfast.runtime.session import Session, parse
 from genfast.runtime.workers import Workers
@@ -46,7 +48,7 @@ def load(
     threads: int | None = None,
     stand_in: bool = True,
 ) -> Model:
-    """Load a sampler: a model of the catalogue by name, or the folder of a bundle.
+    """Load a model of the catalogue by name, or of the folder of a bundle, to draw with; a VQ-GAN encodes and decodes.
 
     `steps` picks the weights that were trained for so many steps, `loss` those trained by that loss; a model of tokens
     takes any number of steps, a DDPM any up to its own. `device` is "auto", "cpu", "cuda" or "cuda:N", or several as in
@@ -58,6 +60,7 @@ def load(
 
     >>> model = genfast.load("fashion28")
     >>> images = model.sample(8, seed=1)  # uint8 [8, 28, 28, 1]
+    >>> tokens = genfast.load("./vqgan").encode(images)  # int64 [8, N]; likewise decode
     """
     try:
         folder = hub.find(name, steps, loss)
@@ -106,13 +109,26 @@ def _open(loaded: Bundle, name: str, steps: int | None, device: str, threads: in
         if steps is not None:
             options, filling = replace(options, steps=steps), replace(filling, steps=steps)
         predict = session("predict")
-        draw, decode = session("draw", predict.device), session("decode", predict.device)
-        encode, pixel_likelihood, embed = (
-            cache(partial(session, role, predict.device, once=True)) for role in ("encode", "pixel_likelihood", "embed")
+        draw, decoder = session("draw", predict.device), session("decode", predict.device)
+        encoder, pixel_likelihood, embed = (
+            cache(partial(session, role, predict.device, once=True)) if role in manifest.graphs else None
+            for role in ("encode", "pixel_likelihood", "embed")
         )
+        assert encoder  # as in every manifest of this family
         embeddings = cache(partial(loaded.array, "image_embeddings"))
-        parts = manifest.tokens, predict, draw, decode, encode, pixel_likelihood, embed, embeddings
+        parts = manifest.tokens, encoder, decoder, predict, draw, pixel_likelihood, embed, embeddings
         return TokenModel(loaded, name, options.steps, options, filling, *parts)
+    if manifest.family == "vq":
+        assert manifest.tokens
+        if steps is not None:
+            raise UsageError(f"{name} is of family vq and takes no number of steps")
+        decoder = session("decode")
+        encoder = cache(partial(session, "encode", decoder.device))
+        return VQModel(loaded, name, 0, None, None, manifest.tokens, encoder, decoder)
+    if manifest.family == "inpainter":
+        if steps not in (None, 1):
+            raise UsageError(f"{name} is of family inpainter, which fills in one step, not {steps}")
+        return InpainterModel(loaded, name, 1, None, None, session("fill"))
     raise UsageError(f"{name} is of family {manifest.family} and draws nothing")
 
 
@@ -142,6 +158,7 @@ def fid(
     a: str | Path,
     b: str | Path | None = None,
     *,
+    against: str | Path | None = None,
     samples: int = 10_000,
     seed: int = 0,
     steps: int | None = None,
@@ -150,15 +167,19 @@ def fid(
 ) -> "list[Score]":
     """Measure the images of folder `a` against those of folder `b`, or `samples` of a model against its test images.
 
-    Each score has FID, KID, precision and recall as one extractor sees them: `features`, by default all that fit.
-    Raises what `load`, evaluate.between and evaluate.evaluate raise.
+    Either may be a statistics file (.npz) instead, as may what a model is to be measured `against`. Each score has FID,
+    KID, precision and recall as one extractor sees them: `features`, by default all that ship and fit. Raises what
+    `load`, folders.between, folders.against and evaluate.evaluate raise.
 
     >>> [score.fid for score in genfast.fid("fashion28", steps=4)]
     """
-    from genfast.metrics import evaluate
+    from genfast.metrics import evaluate, folders
 
     if b is not None:
-        return evaluate.between(Path(a), Path(b), features, device=device)
+        return folders.between(Path(a), Path(b), features, device=device)
     model = load(str(a), steps=steps, device=device, stand_in=False)
-    references = evaluate.references(f"{model.bundle.manifest.provenance.dataset}-test", features, device=device)
+    if against is not None:
+        references = folders.against(Path(against), features, device=device)
+    else:
+        references = evaluate.references(evaluate.images_of(model), features, device=device)
     return evaluate.evaluate(model.batches(range(samples), seed=seed), references)

@@ -20,8 +20,8 @@ from genfast.types import Format
 Existing = Literal["refuse", "overwrite", "skip"]
 """What becomes of files that a command would write and that are there already."""
 
-MARK = ".inpainted"  # in the names of files that inpaint writes
-_WRITTEN = re.compile(rf"{re.escape(MARK)}(-\d+)?(-history|-strip)?$")  # ends their names, but for the suffix
+MARK, RECONSTRUCTED = ".inpainted", ".reconstructed"  # in the names of files that are written beside others
+_WRITTEN = re.compile(r"\.(inpainted|reconstructed)(-\d+)?(-history|-strip)?$")  # ends their names, but for the suffix
 STDIN = Path("-")
 _SHEET_LIMIT = 400  # images
 
@@ -142,9 +142,9 @@ class Job:
 class InpaintFiles:
     """The jobs of an image, or of all images in a folder, one after the other.
 
-    Files are written beside the image, as NAME.inpainted.png, or to `out`, a file or a folder. Without a mask, what is
-    transparent of an image is its hole. Raises InputError where there is nothing to do, UsageError where `out` cannot
-    be meant.
+    Files are written beside the image, as NAME.inpainted.png (or another `mark`), or to `out`, a file or a folder.
+    Without a mask, what is transparent of an image is its hole. Raises InputError where there is nothing to do,
+    UsageError where `out` cannot be meant.
     """
 
     def __init__(
@@ -157,8 +157,9 @@ class InpaintFiles:
         format: Format | None = None,
         history: bool = False,
         existing: Existing = "refuse",
+        mark: str = MARK,
     ) -> None:
-        self.image, self.mask, self.existing, self.n = image, mask, existing, n
+        self.image, self.mask, self.existing, self.n, self.mark = image, mask, existing, n, mark
         self.format: Format = format or named(out) or "png"
         self._endings = {"": f".{self.format}"}
         if history:
@@ -175,7 +176,7 @@ class InpaintFiles:
         """What the names of the files of a single image begin with."""
         if self.image != STDIN and not self.image.exists():
             raise InputError(f"{self.image} does not exist")
-        name = f"{'stdin' if self.image == STDIN else self.image.stem}{MARK}"
+        name = f"{'stdin' if self.image == STDIN else self.image.stem}{self.mark}"
         if out is None:
             return self.image.with_name(name)
         if named(out) == self.format:
@@ -200,7 +201,8 @@ class InpaintFiles:
         if within and within.is_relative_to(image.resolve()):
             self._skipped = within.relative_to(image.resolve())
         if not len(self):
-            raise InputError(f"{image} holds nothing to inpaint: masks, and files named *{MARK}.*, are left out")
+            verb = self.mark.removeprefix(".")
+            raise InputError(f"{image} holds nothing to be {verb}: masks, and files named *.{verb}.*, are left out")
         for first, second in self._masks.twins() if self._masks else ():
             if found.like(first):
                 raise UsageError(f"{first} and {second} in {mask} are masks of one image; leave one of them away")
@@ -243,7 +245,7 @@ class InpaintFiles:
         if self._masks:
             found = self._masks.like(relative)
             mask = found and self._masks.folder / found
-        base = self._base / relative.with_name(f"{relative.stem}{MARK}")
+        base = self._base / relative.with_name(f"{relative.stem}{self.mark}")
         return Job(self.image / relative, mask, self._outputs(base))
 
     def _outputs(self, base: Path) -> list[list[Path]]:

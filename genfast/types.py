@@ -11,4 +11,6 @@ Mask = npt.NDArray[np.bool_]  # [H, W] or [B, N]
 Tokens = npt.NDArray[np.int64]  # [B, N]; also labels [B]
 Floats = npt.NDArray[np.float32]
 
+Split = Literal["train", "validation", "test"]  # of a data set
+
 Format = Literal["png", "webp", "jpeg"]  # of image files that are written

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from genfast.runtime.session import has_driver
-from tests.graphs.bundles import convolution_weights, parse, write_bundle, write_token_bundle
+from tests.graphs.bundles import convolution_weights, parse, write_bundle, write_token_bundle, write_vq_bundle
 
 ROOT = Path(__file__).parents[1]
 COLOUR = {
@@ -74,6 +74,33 @@ def ddpm_bundle(bundles: Path) -> Path:
 def token_bundle(bundles: Path) -> Path:
     """Family vq-sundae: six tokens of 32, three classes, 6x4 RGB images; no `predict` for CUDA."""
     return write_token_bundle(bundles / "squares")
+
+
+@pytest.fixture(scope="session")
+def vq_bundle(bundles: Path) -> Path:
+    """Family vq: six tokens of 32 for 6x4 RGB images; a token is a square of one colour, its red divided by 8."""
+    return write_vq_bundle(bundles / "palette")
+
+
+@pytest.fixture(scope="session")
+def inception_file(bundles: Path) -> Path:
+    """A file such as the public one of FID's Inception, with other weights."""
+    from tests.inception import write_file  # which takes seconds to import
+
+    return write_file(bundles / "inception.pth")
+
+
+@pytest.fixture(scope="session")
+def inception(bundles: Path, inception_file: Path) -> Path:
+    """Its bundle, in the place of a cache: bundles / "inception-cache" / "bundles" / "inception"."""
+    from genfast.bundles import skeleton
+
+    folder = bundles / "inception-cache" / "bundles" / "inception"
+    folder.mkdir(parents=True)
+    here = skeleton.locate("inception")
+    assert here
+    skeleton.fill(here, inception_file, folder)
+    return folder
 
 
 @pytest.fixture

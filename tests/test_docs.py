@@ -19,6 +19,7 @@ from unittest import mock
 import pytest
 import typer
 from _pytest.config import get_config
+from typer.core import TyperGroup
 
 from genfast.cli import app
 
@@ -92,17 +93,18 @@ def fault(words: list[str], whole: bool = True) -> str:
 
 
 def fault_of_typer(program: typer.Typer, words: list[str], whole: bool) -> str:
-    group = typer.main.get_command(program)
-    for option in group.params:
+    command = typer.main.get_command(program)
+    for option in command.params:
         option.callback = None  # that of --install-completion would install it
+    name, context = "program", None
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            context = group.make_context("program", [*words])
-            words = [*context._protected_args, *context.args]
-            if not words:  # as of --version
-                return ""
-            name, command, rest = group.resolve_command(context, words)
-            command.make_context(name, rest, parent=context)
+            while True:
+                context = command.make_context(name, [*words], parent=context)
+                words = [*context._protected_args, *context.args]
+                if not isinstance(command, TyperGroup) or not words:  # as of --version
+                    return ""
+                name, command, words = command.resolve_command(context, words)
     except typer.Exit:  # of --help
         return ""
     except typer.TyperException as error:
@@ -210,6 +212,7 @@ def test_every_command_has_an_example_in_its_help() -> None:
         ("python -m training run a.toml --colour red", "--colour"),
         ("python -m export nothing", "No such command 'nothing'"),
         ("python -m export features fashion OUT", ""),
+        ("python -m export import nothing FILE OUT", "No such command 'nothing'"),
         ("python -m benchmarks.sampling --threads 2 --json", ""),
         ("python -m benchmarks.sampling --threads two", "invalid int value: 'two'"),
         ("python -m benchmarks.nothing", "there is no benchmarks.nothing"),

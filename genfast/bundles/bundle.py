@@ -119,13 +119,14 @@ def _check_reads(bundle: Bundle) -> None:
 
 
 def write(directory: Path, **fields: object) -> Bundle:
-    """Make a bundle of the files that lie in `directory`: write its manifest from `fields`, then load it.
+    """Make a bundle of the files in `directory`, hidden ones apart: write its manifest from `fields`, then load it.
 
     `fields` are those of Manifest but `format` and `files`. Raises pydantic.ValidationError where they do not fit.
 
     >>> write(Path("out"), name="tiny", family="features", feature_dim=8, graphs={"embed": [...]}, ...)
     """
-    paths = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / MANIFEST)
+    there = (path for path in directory.rglob("*") if path.is_file() and not path.name.startswith("."))
+    paths = sorted(path for path in there if path != directory / MANIFEST)
     files = tuple(
         File(
             path=path.relative_to(directory).as_posix(),

@@ -30,6 +30,7 @@ class Entry:
     familiar_psnr: float | None = None  # dB: of pictures that it knows, what it makes of them is nearer than that
     default_steps: int | None = None
     stand_in: str | None = None  # the model that may draw in its place; its weights are not published
+    protocols: tuple[str, ...] = ()  # of an extractor: ways to see images, the first by default
 
     def variant(self, steps: int | None = None, loss: str | None = None) -> Variant:
         """The variant trained for `steps`, by default `default_steps`, by `loss`, by default the first that is listed.
@@ -60,13 +61,25 @@ def entries() -> dict[str, Entry]:
     """All known models by name, in the order of catalog.toml."""
     table = tomllib.loads(Path(__file__).with_name("catalog.toml").read_text("utf-8"))
     return {
-        name: Entry(name=name, variants=tuple(Variant(**variant) for variant in row.pop("variants")), **row)
+        name: Entry(
+            name=name,
+            variants=tuple(Variant(**variant) for variant in row.pop("variants")),
+            protocols=tuple(row.pop("protocols", ())),
+            **row,
+        )
         for name, row in table.items()
     }
 
 
 def entry(name: str) -> Entry:
-    """The model of that name. Raises ModelError where there is none."""
-    if name not in entries():
+    """The model of that name, or with a protocol of that name. Raises ModelError where there is none."""
+    found = entries().get(name) or next((each for each in entries().values() if name in each.protocols), None)
+    if found is None:
         raise ModelError(f"unknown model {name!r}; give the folder of a bundle or one of: {', '.join(entries())}")
-    return entries()[name]
+    return found
+
+
+def protocol(name: str) -> str:
+    """The protocol that the name of an extractor stands for: the name itself, or the first of its protocols."""
+    known = entries().get(name)
+    return known.protocols[0] if known and known.protocols else name

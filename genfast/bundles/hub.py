@@ -10,12 +10,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import platformdirs
 
-from genfast.bundles import bundle, catalog, mirror
+from genfast.bundles import bundle, catalog, huggingface, mirror, skeleton
 from genfast.errors import AbsentError, ModelError, UsageError
 
 _log = logging.getLogger("genfast")
@@ -79,6 +80,11 @@ def here(name_or_path: str, steps: int | None = None, loss: str | None = None) -
         raise AbsentError(
             f"{entry.name}'s weights are not published: train them ({recipes}), or put their bundle into {place}"
         )
+    if public := skeleton.locate(name):
+        raise AbsentError(
+            f"{entry.name} has no weights here; genfast pull {entry.name} fetches them "
+            f"({skeleton.read(public).source.size / 1e6:.0f} MB)"
+        )
     raise AbsentError(
         f"{entry.name} has no weights here; set GENFAST_MIRROR to the address of a mirror (and GENFAST_OFFLINE to 0) "
         f"and run genfast pull {entry.name}, or put its bundle into {place}"
@@ -99,26 +105,58 @@ def find(name_or_path: str, steps: int | None = None, loss: str | None = None) -
 
 
 def pull(name: str) -> Path:
-    """The folder of a bundle of the catalogue: shipped, whole in the cache, or else fetched from the mirror.
+    """The folder of a bundle of the catalogue: shipped, whole in the cache, or else fetched.
 
-    Raises AbsentError where no mirror is set or it has no such bundle, ModelError where fetching fails.
+    From the mirror, or from those who publish its weights, where only its graphs ship. Raises AbsentError where neither
+    has it, ModelError where fetching fails.
     """
     folder = locate(name)
     if folder and (is_shipped(folder) or _fault(folder) is None):
         return folder
-    target, partial = bundles() / name, bundles() / f".{name}{_UNFINISHED}"
+    return _obtain(name, partial(_fetch, name))
+
+
+def pull_repository(address: str) -> dict[str, Path]:
+    """The folders of all bundles of hf://OWNER/REPO[@REVISION], by name: up to date in the cache, or else fetched.
+
+    They lie apart from those of the catalogue, whose names they may have. Raises UsageError for another address,
+    AbsentError where nothing may be fetched, ModelError where fetching fails.
+    """
+    url, owner = huggingface.resolve(address), huggingface.folder_name(address)
+    if mirror.offline():
+        raise AbsentError(f"GENFAST_OFFLINE forbids fetching {address}; set it to 0")
+    return {
+        name: _obtain(f"{owner}--{name}", partial(mirror.fetch, name, mirror=url), published.manifest_sha256)
+        for name, published in mirror.index(url).bundles.items()
+    }
+
+
+def _obtain(name: str, fetch: Callable[[Path], None], sha256: str | None = None) -> Path:
+    """A folder of the cache, filled by `fetch` unless it is whole, and of the manifest that is named, if one is."""
+    target, unfinished = bundles() / name, bundles() / f".{name}{_UNFINISHED}"
     try:
         with _lock(name):
-            if _fault(target):  # else another process has fetched it meanwhile
-                mirror.fetch(name, partial)
+            # Another process may have fetched it meanwhile.
+            if _fault(target) or sha256 not in (None, bundle.read(target).sha256):
+                fetch(unfinished)
                 if target.exists():
                     _remove(target)
-                partial.rename(target)
+                unfinished.rename(target)
     except OSError as error:
         raise ModelError(
             f"cannot write into {bundles()}: {error.strerror or error}; mend that, or set GENFAST_CACHE"
         ) from error
     return target
+
+
+def _fetch(name: str, folder: Path) -> None:
+    """From the mirror, where it has the bundle; else from those who publish the weights, where the graphs are here."""
+    try:
+        return mirror.fetch(name, folder)
+    except AbsentError:
+        if skeleton.locate(name) is None:
+            raise
+    skeleton.fetch(name, folder)
 
 
 @dataclass(frozen=True)

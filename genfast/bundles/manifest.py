@@ -10,7 +10,7 @@ from genfast.samplers.tokens import AnyTokenOptions
 
 FORMAT = 2
 
-Family = Literal["ddgan", "ddpm", "vq-sundae", "features"]
+Family = Literal["ddgan", "ddpm", "vq", "vq-sundae", "features", "inpainter"]
 Provider = Literal["cpu", "cuda"]
 
 
@@ -103,13 +103,19 @@ class Sampling(_Part):
 
 
 class Provenance(_Part):
-    """Where the weights come from: recipe and commit of this project, data and its licence, time spent."""
+    """Where the weights come from: recipe and commit of this project, data and its licence, time spent.
 
-    recipe: str
-    dataset: str
-    dataset_licence: str
-    images_seen: int
-    hours: float
+    Weights of others have a `source` instead of a recipe: the project, and where they were got; `weights_sha256` is of
+    the file that was imported, `commit` that of the importer.
+    """
+
+    recipe: str = ""
+    source: str = ""
+    weights_sha256: Sha256 | None = None
+    dataset: str = ""
+    dataset_licence: str = ""
+    images_seen: int | None = None
+    hours: float | None = None
     commit: str
     notes: str = ""
 
@@ -151,6 +157,7 @@ class Manifest(_Part):
     parity: Parity | None = None
     figures: tuple[Figure, ...] = ()
     statistics: dict[str, BundlePath] = {}
+    protocols: dict[Name, str] = {}  # of an extractor: ways to see images of any sizes, each the role of a graph
 
     @property
     def steps(self) -> int | None:
@@ -162,8 +169,10 @@ class Manifest(_Part):
         needed: dict[str, tuple[str, ...]] = {
             "ddgan": ("image", "schedule", "latent"),
             "ddpm": ("image", "schedule"),
+            "vq": ("image", "tokens"),
             "vq-sundae": ("image", "tokens"),
             "features": ("feature_dim",),
+            "inpainter": ("image",),
         }
         for field in needed[self.family]:
             if getattr(self, field) is None:
@@ -171,14 +180,17 @@ class Manifest(_Part):
         roles: dict[str, tuple[str, ...]] = {
             "ddgan": ("step",),
             "ddpm": ("step",),
-            "vq-sundae": ("predict", "draw", "decode", "encode", "pixel_likelihood", "embed"),
+            "vq": ("encode", "decode"),
+            "vq-sundae": ("predict", "draw", "encode", "decode"),
             "features": ("embed",),
+            "inpainter": ("fill",),
         }
-        for role in roles[self.family]:
+        for role in (*roles[self.family], *self.protocols.values()):
             if role not in self.graphs:
                 raise ValueError(f"a bundle of family {self.family} needs a graph for {role}")
-        if self.family == "vq-sundae" and "image_embeddings" not in self.arrays:
-            raise ValueError(f"a bundle of family {self.family} needs an array of image_embeddings")
+        for family, array in ("vq", "codebook"), ("vq-sundae", "image_embeddings"):
+            if self.family == family and array not in self.arrays:
+                raise ValueError(f"a bundle of family {family} needs an array of {array}")
         listed = {file.path for file in self.files}
         used = {graph.path for graphs in self.graphs.values() for graph in graphs}
         used |= {*self.arrays.values(), *self.statistics.values()}

@@ -17,7 +17,9 @@ from genfast.cli.inpaint import inpaint
 from genfast.cli.models import models
 from genfast.cli.output import one_line, print_json
 from genfast.cli.pull import pull
+from genfast.cli.reconstruct import reconstruct
 from genfast.cli.sample import sample
+from genfast.cli.tokenize import tokenize
 from genfast.errors import GenfastError, InputError
 
 _DEBUG = ("GENFAST_DEBUG", "1")  # in the environment: known errors have their traceback
@@ -36,6 +38,8 @@ _EXAMPLES: dict[Callable[..., None], str] = {  # in the order of --help
     pull: "genfast pull ffhq1024",
     cache: "genfast cache --verify",
     doctor: "genfast doctor",
+    reconstruct: "genfast reconstruct face.png",
+    tokenize: "genfast tokenize faces tokens",
     bench: "genfast bench avatars1024 --steps 4,8,16",
 }
 for command, example in _EXAMPLES.items():

@@ -36,6 +36,7 @@ def bench(
     if "," in device:
         raise UsageError(f"one device is measured at a time, not {device}")
     first = api.load(model, device=device, threads=threads, stand_in=False)
+    first.take(None)  # raises where it draws nothing
     counts = numbers("--steps", steps) or measured.steps(first)
     models = [api.load(model, steps=n, device=device, threads=threads, stand_in=False) for n in counts]
     sizes = numbers("--batch", batch) or measured.batches(first)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from genfast.models.base import Model
     from genfast.types import Pixels
 
-_DRAWING = ("model", "steps", "loss", "samples", "seed", "seeds", "batch", "plot")  # options that folders do not take
+# Options that folders do not take.
+_DRAWING = ("model", "against", "steps", "loss", "samples", "seed", "seeds", "batch", "plot")
 _MOST_PIXELS = 16 * 10**6  # of an image that is resized
 _VARYING = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall"}  # from seed to seed
 
@@ -35,6 +36,10 @@ def fid(
         Path | None, typer.Argument(metavar="B", help="What A is measured against: a folder, or its statistics.")
     ] = None,
     model: Annotated[str, typer.Option(help="A model by name (see genfast models), or a folder.")] = "fashion28",
+    against: Annotated[
+        Path | None,
+        typer.Option(help="A folder of real images, or its statistics; by default the model's own test images."),
+    ] = None,
     steps: Annotated[
         str | None, typer.Option(help="How many steps the model takes; several to compare: 1,2,4,8.")
     ] = None,
@@ -60,12 +65,14 @@ def fid(
 
     Beside FID stand its floor, which is that of real images, and yardsticks: what blur and noise would cost them.
     Precision is the share of images that look real, recall the share of real ones that are covered.
-    Figures compare only where their protocols are equal, and with no published FID, which is of Inception's features.
+    Figures compare only where their protocols are equal: with published FIDs, those of --features inception alone
+    (genfast pull inception), which are as pytorch-fid computes them; inception-torch-fidelity resizes otherwise.
+    Statistics may be files of pytorch-fid.
 
     Quote FID with n beside its floor: it falls as images get more. KID does not, and lies about 0 where images are as
     good as real ones, a little below as often as above.
     """
-    from genfast.metrics import evaluate
+    from genfast.metrics import evaluate, folders
 
     given = [name for name in _DRAWING if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
     if a and given:
@@ -80,7 +87,7 @@ def fid(
         if a is None or b is not None:
             raise UsageError("--save-stats takes one folder: genfast fid --save-stats OUT.npz FOLDER")
         _check_target(save_stats, ".npz", overwrite)
-        about = evaluate.save_statistics(a, save_stats, extractor, **reading)
+        about = folders.save_statistics(a, save_stats, extractor, **reading)
         if as_json:
             print_json({"path": str(save_stats), **about.model_dump()})
         else:
@@ -90,15 +97,17 @@ def fid(
         if b is None:
             raise UsageError(f"nothing to measure {a} against; give a second folder or a statistics file (.npz)")
         nothing = dict.fromkeys(("model", "steps", "loss", "seed", "seconds_per_image"))
-        scores = evaluate.between(a, b, extractor, **reading)
+        scores = folders.between(a, b, extractor, **reading)
         results: list[Result] = [{**nothing, **asdict(score)} for score in scores]
     else:
         if plot:
             _check_target(plot, ".png", overwrite)
             _check_matplotlib()
         models = _models(model, numbers("--steps", steps) or [None], loss, device, threads)
-        dataset = f"{models[0][0].bundle.manifest.provenance.dataset}-test"
-        references = evaluate.references(dataset, extractor, **seeing)
+        if against:
+            references = folders.against(against, extractor, **seeing)
+        else:
+            references = evaluate.references(evaluate.images_of(models[0][0]), extractor, **seeing)
         results = []
         for sampler, known_loss in models:
             for each in range(seed, seed + seeds):
@@ -184,7 +193,7 @@ def _columns(card: Sequence[Result]) -> list[list[Result]]:
 
 def _spread(column: Sequence[Result]) -> Result:
     """Mean and standard deviation over the seeds of one number of steps."""
-    figures = {name: [result[name] for result in column] for name in _VARYING}
+    figures = {name: [result[name] for result in column] for name in _VARYING if column[0][name] is not None}
     return {
         **{name: column[0][name] for name in ("features", "model", "steps", "loss", "protocol")},
         "seeds": [result["seed"] for result in column],
@@ -209,11 +218,11 @@ def _card(card: Sequence[Result]) -> str:
     rows["FID"] = [cell(column, "fid", 3) for column in columns]
     for name, value in {"floor": first["floor"], **first["yardsticks"]}.items():
         rows[name] = ["-" if value is None else f"{value:.3f}"]
-    for name in ("kid", "precision", "recall"):
+    for name in (name for name in ("kid", "precision", "recall") if first[name] is not None):
         rows[_VARYING[name]] = [cell(column, name, 5 if name == "kid" else 3) for column in columns]
     if first["seconds_per_image"] is not None:
         rows["s/image"] = [f"{fmean(r['seconds_per_image'] for r in column):.2g}" for column in columns]
-    rows["n"] = [str(first["n"])]
+    rows["n"] = [str(first["n"] or "-")]
     rows["seconds"] = [f"{sum(result['seconds'] for result in column):.1f}" for column in columns]
     rows["protocol"] = [first["protocol"]]
     width = max(len(text) for cells in rows.values() if len(cells) == len(columns) for text in cells) + 2

@@ -120,9 +120,14 @@ def inpaint(
     edge: Json = {"grow": grow, "feather": feather, "context": context}
     painter = api.load(model, steps=steps, device=device, threads=threads)
     options = chosen(painter, painter.fill_options, given)
+    if n > 1 and not painter.varied:
+        raise UsageError(f"{painter.name} has one fill for a hole, not {n}; leave -n away")
 
     def say(line: str) -> None:
         print("genfast:", line, file=sys.stderr)
+
+    if seed and not painter.varied:
+        say(f"{painter.name} has one fill for a hole, whatever the seed")
 
     def hole_of(job: "Job", picture: "Photo", name: str) -> "tuple[Photo, Mask]":
         """What is to be filled, and the picture that it is a hole of."""

@@ -8,18 +8,32 @@ from genfast.cli.output import print_json
 
 
 def pull(
-    names: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models by name; see genfast models.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Models by name (see genfast models), or hf://OWNER/REPO[@REVISION]."),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of paths.")] = False,
 ) -> None:
-    """Fetch all weights of models from the mirror into the cache, and print their folders.
+    """Fetch all weights of models into the cache, and print their folders.
 
-    Weights that are whole on this machine stay; corrupt ones of the cache are fetched again. The address of the mirror
-    (http, https or file) is GENFAST_MIRROR.
+    They come from the mirror, whose address (http, https, file or hf) is GENFAST_MIRROR; of inception, from those who
+    publish it; of a repository of the Hugging Face hub, from there. Weights that are whole on this machine stay;
+    corrupt ones of the cache are fetched again.
     """
-    from genfast.bundles import catalog, hub
+    from genfast.bundles import catalog, hub, huggingface
 
-    variants = [(name, variant.bundle) for name in names for variant in catalog.entry(name).variants]
-    pulled = [{"name": name, "folder": str(hub.pull(bundle))} for name, bundle in variants]
+    known = {
+        name: [variant.bundle for variant in catalog.entry(name).variants]
+        for name in names
+        if not name.startswith(huggingface.SCHEME)
+    }
+    pulled = []
+    for name in names:
+        if name in known:
+            found = [(name, hub.pull(each)) for each in known[name]]
+        else:
+            found = list(hub.pull_repository(name).items())
+        pulled += [{"name": each, "folder": str(folder)} for each, folder in found]
     if as_json:
         print_json({"models": pulled})
     else:

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -101,10 +101,11 @@ def read_all(paths: Sequence[Path], side: int | None = None) -> Pixels:
     return np.stack([shrink(image, side or max(image.shape)) for image in _alike(map(_read, paths))])
 
 
-def read_folder(folder: Path, resize: Size | None = None) -> Iterator[Pixels]:
+def read_folder(folder: Path, resize: Size | None = None, mixed: bool = False) -> Iterator[Pixels]:
     """Read all images under a folder, some 64 MB at a time: uint8 [B, H, W, C].
 
-    Those of other sizes, or grey among colour, are made alike by `resize`: RGB, by Pillow's bicubic filter. Sheets and
+    Those of other sizes, or grey among colour, are made alike by `resize`: RGB, by Pillow's bicubic filter; `mixed`
+    ones stay as they are, and what is read at a time ends where the next differs. Sheets and
     histories that genfast wrote beside its images are left out, unless there is nothing else. Raises InputError as
     Folder and `read_all` do.
     """
@@ -112,7 +113,14 @@ def read_folder(folder: Path, resize: Size | None = None) -> Iterator[Pixels]:
     paths = (folder / path for path in found if not _shows_several(folder / path))
     first = next(paths, None)
     every = chain([first], paths) if first else (folder / path for path in found)
-    images = _alike(map(partial(_read, resize=resize), every), "; give --resize WxH")
+    images = map(partial(_read, resize=resize), every)
+    alike = (image for _, image in images) if mixed else _alike(images, "; give --resize WxH")
+    for _, run in groupby(alike, np.shape):
+        yield from _stacked(run)
+
+
+def _stacked(images: Iterator[Pixels]) -> Iterator[Pixels]:
+    """Images of one shape, so many at a time as _BATCH holds."""
     for image in images:
         yield np.stack([image, *islice(images, max(1, _BATCH // image.nbytes) - 1)])
 

@@ -81,6 +81,13 @@ def to_pillow(image: Pixels) -> Image.Image:
     return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
+def fit(image: Pixels, width: int, height: int, channels: int = 3) -> Pixels:
+    """The largest middle part of the shape of height x width, resized to it: uint8 [height, width, channels]."""
+    mode = "L" if channels == 1 else "RGB"
+    fitted = ImageOps.fit(to_pillow(image).convert(mode), (width, height), Image.Resampling.LANCZOS)
+    return np.asarray(fitted).reshape(height, width, channels)
+
+
 def read(path: Path) -> Pixels:
     """Read an image as a person sees it (EXIF orientation applied): uint8 [H, W, 1] where grey, else [H, W, 3].
 

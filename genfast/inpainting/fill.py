@@ -6,7 +6,6 @@ moved towards its surroundings by the smoothest of fields that closes the step a
 blending amounts to (Perez et al. 2003), and pasted where the mask is true, nowhere else.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,6 +17,7 @@ from genfast.errors import UsageError
 from genfast.images.sheets import shrink
 from genfast.inpainting import masks
 from genfast.inpainting.windows import Area, Window, touched, windows
+from genfast.metrics.psnr import psnr
 from genfast.models.base import Model, check_range
 from genfast.samplers.options import Options
 from genfast.types import Floats, Levels, Mask, Pixels
@@ -79,6 +79,8 @@ def inpaint(
     for name, value, least in ("n", n, 1), ("grow", grow, 0), ("feather", feather, 0), ("context", context, 0):
         if not least <= value <= 100_000:
             raise UsageError(f"{name} must lie in {least} .. 100000, not {value}")
+    if n > 1 and not model.varied:
+        raise UsageError(f"{model.name} has one fill for a hole, not {n}")
     model.label(0, label)
     model.take_fill(options)
     check_range(seed, [n - 1])
@@ -128,16 +130,9 @@ def inpaint(
             advance(1)
         judged = np.concatenate(logs)
         score = float(judged.mean()) if judged.size else None
-        return Fill(
-            canvas[: whole[0], : whole[1]], index, score, tuple(frames), _psnr(error / known) if known else None
-        )
+        return Fill(canvas[: whole[0], : whole[1]], index, score, tuple(frames), psnr(error / known) if known else None)
 
     return sorted(map(fill, range(n)), key=lambda fill: -(fill.score or 0))
-
-
-def _psnr(error: float) -> float:
-    """The peak signal-to-noise ratio in dB of a mean squared error in levels of 255."""
-    return 10 * math.log10(255**2 / max(error, 1e-6))
 
 
 def _widened(x: npt.NDArray[_Scalar], side: int) -> npt.NDArray[_Scalar]:

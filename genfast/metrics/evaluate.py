@@ -1,24 +1,22 @@
 """Sets of images measured against each other, by one extractor or by several that see each image once."""
 
 import hashlib
-import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from genfast.bundles import catalog
 from genfast.errors import InputError
-from genfast.images import io
-from genfast.images.folder import Folder, Size, read_folder
+from genfast.images.folder import Size
 from genfast.metrics.features import Embedder, Features
 from genfast.metrics.frechet import frechet_distance
 from genfast.metrics.kid import kernel_distance
 from genfast.metrics.precision_recall import precision_recall
 from genfast.metrics.statistics import About, Statistics, floor
+from genfast.models.base import Model
 from genfast.types import Pixels
 
 
@@ -34,10 +32,10 @@ class Score:
     fid: float
     floor: float | None  # FID between two sets of real images
     yardsticks: dict[str, float]  # FID of real images that were damaged in a known way
-    kid: float
-    precision: float  # share of the images that look real; like recall and KID, of the subsets that statistics keep
-    recall: float  # share of real images that are covered
-    n: int
+    kid: float | None  # like precision and recall of the subsets that statistics keep; None where one keeps none
+    precision: float | None  # share of the images that look real
+    recall: float | None  # share of real images that are covered
+    n: int | None  # images; None where a file does not say
     seconds: float  # drawing or reading the images, and embedding them
     protocol: str
     warnings: tuple[str, ...]  # what makes the figures unreliable
@@ -72,42 +70,10 @@ def evaluate(batches: Iterable[Pixels], references: Sequence[tuple[Embedder, Sta
     return [compare(samples, reference, seconds) for (samples, seconds), (_, reference) in pairs]
 
 
-def between(
-    a: Path,
-    b: Path,
-    features: str | None = None,
-    *,
-    resize: Size | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-) -> list[Score]:
-    """Measure the images `a` against the reference `b`, each a folder of images or a statistics file (.npz).
-
-    `resize` makes images alike, as read_folder does, and is named in the protocol; a file is as it was made.
-    `features` names an extractor. By default it is the one that made a file; between folders, every extractor of the
-    catalogue that takes the images. Raises InputError where a folder or a file cannot be used, and where the extractor
-    named is not that of both files.
-    """
-    held = x, y = [Statistics.load(path) if path.suffix == ".npz" else None for path in (a, b)]
-    if x and y:
-        if features and Embedder.find(features, device, threads).graph_sha256 != y.about.graph_sha256:
-            raise InputError(f"{b} was not seen by {features}; leave --features away")
-        return [compare(x, y, 0.0)]
-    makers = [side.about.extractor for side in held if side]
-    names = [features] if features else makers[:1] or extractors()
-    embedders = [Embedder.find(name, device, threads) for name in names]
-    if not features and not makers:
-        width, height = resize or (0, 0)
-        shapes = [(height, width, 3) if resize else io.read(path / next(iter(Folder(path)))).shape for path in (a, b)]
-        embedders = [embedder for embedder in embedders if all(map(embedder.takes, shapes))]
-    samples, references = (
-        [(side, 0.0)] * len(embedders)
-        if side
-        else describe(read_folder(path, resize), embedders, _name(path), reference=path is b, resize=resize)
-        for path, side in zip((a, b), held, strict=True)
-    )
-    pairs = zip(samples, references, strict=True)
-    return [compare(sample, reference, s + t) for (sample, s), (reference, t) in pairs]
+def images_of(model: Model) -> str:
+    """The name of the images that a model is measured against; empty where it does not say what it was trained on."""
+    dataset = model.bundle.manifest.provenance.dataset
+    return f"{dataset}-test" if dataset else ""
 
 
 def references(
@@ -122,30 +88,12 @@ def references(
     return [(embedder, embedder.reference(dataset)) for embedder in able or found]
 
 
-def save_statistics(
-    folder: Path,
-    out: Path,
-    features: str | None = None,
-    *,
-    resize: Size | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-) -> About:
-    """Write the statistics of a folder of images, to measure others against, to the file `out` (.npz).
-
-    `features` names the extractor, by default the first of the catalogue. Raises InputError where the folder cannot be
-    used.
-    """
-    embedder = Embedder.find(features or extractors()[0], device, threads)
-    images = read_folder(folder, resize)
-    statistics, _ = describe(images, [embedder], _name(folder), reference=True, resize=resize)[0]
-    statistics.save(out)
-    return statistics.about
-
-
 def extractors() -> list[str]:
-    """The extractors of the catalogue; where only one can be, the first is the default."""
-    return [name for name, entry in catalog.entries().items() if entry.family == "features"]
+    """The extractors that are asked where none is named; where only one can be, the first.
+
+    Those with protocols are left out: whoever wants the figures of papers says so.
+    """
+    return [name for name, entry in catalog.entries().items() if entry.family == "features" and not entry.protocols]
 
 
 def describe(
@@ -196,11 +144,12 @@ def describe(
 def compare(samples: Statistics, reference: Statistics, seconds: float) -> Score:
     """Measure one set of images against another. Raises InputError where different extractors saw them."""
     a, b = samples.about, reference.about
-    if a.graph_sha256 != b.graph_sha256:
+    known = a.graph_sha256 and b.graph_sha256
+    if a.graph_sha256 != b.graph_sha256 if known else a.extractor != b.extractor:
         raise InputError(
             f"{a.dataset} was seen by {_extractor(a)}, {b.dataset} by {_extractor(b)}; name one extractor for both"
         )
-    if a.resize != b.resize:
+    if known and a.resize != b.resize:
         one, other = (about.resize or "no size" for about in (a, b))
         raise InputError(f"{a.dataset} was resized to {one}, {b.dataset} to {other}; make both alike")
     d = len(samples.moments.mean)
@@ -208,24 +157,28 @@ def compare(samples: Statistics, reference: Statistics, seconds: float) -> Score
         f"{about.dataset}: {about.n} images do not exceed the {d} features of {about.extractor}: "
         "the covariance is singular and FID too high"
         for about in (a, b)
-        if about.n <= d
+        if about.n is not None and about.n <= d
     ]
-    if b.floor_n is not None and a.n < b.floor_n:
+    if b.floor_n is not None and a.n is not None and a.n < b.floor_n:
         warnings.append(
             f"FID rises as images get fewer: {a.n} do not compare with floor and yardsticks, measured with {b.floor_n}"
         )
-    precision, recall = precision_recall(samples.subset, reference.subset)
+    kid = precision = recall = None
+    if len(samples.subset) and len(reference.subset):
+        kid = kernel_distance(samples.subset, reference.subset)
+        precision, recall = precision_recall(samples.subset, reference.subset)
     return Score(
         features=a.extractor,
         fid=frechet_distance(samples.moments, reference.moments),
         floor=b.floor,
         yardsticks=b.yardsticks,
-        kid=kernel_distance(samples.subset, reference.subset),
+        kid=kid,
         precision=precision,
         recall=recall,
         n=a.n,
         seconds=seconds,
-        protocol=f"{_extractor(a)}/{b.dataset}@{b.images_sha256[:8]}:{b.n}/n={a.n}/kid={len(samples.subset)}"
+        protocol=f"{_extractor(a)}/{b.dataset}@{b.images_sha256[:8]}:{b.n or '?'}/n={a.n or '?'}"
+        + (f"/kid={len(samples.subset)}" if kid is not None else "")
         + (f"/resize={a.resize}" if a.resize else ""),
         warnings=tuple(warnings),
     )
@@ -250,9 +203,4 @@ class _Spool:
 
 
 def _extractor(about: About) -> str:
-    return f"{about.extractor}@{about.graph_sha256[:8]}"
-
-
-def _name(folder: Path) -> str:
-    """As text, which on Linux a name need not be."""
-    return os.fsencode(folder.resolve().name).decode(errors="replace")
+    return f"{about.extractor}@{about.graph_sha256[:8]}" if about.graph_sha256 else about.extractor

@@ -1,12 +1,14 @@
 """Extractors: networks that turn images into the features in which distances are measured."""
 
+import hashlib
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from genfast.bundles import bundle, hub
+from genfast.bundles import bundle, external_data, hub
 from genfast.bundles.bundle import Bundle
 from genfast.errors import InputError, UsageError
 from genfast.metrics.statistics import Statistics
@@ -24,19 +26,32 @@ class Embedder:
     and what Session raises.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, device: str = "auto", threads: int | None = None, protocol: str | None = None
+    ) -> None:
         manifest = bundle.manifest
         if manifest.family != "features":
             raise UsageError(f"{manifest.name} is not an extractor: its family is {manifest.family}, not features")
-        self.bundle, self.name = bundle, manifest.name
-        self._session = Session(partial(bundle.graph, "embed"), device, threads)
-        graph = self._session.path
-        self.graph_sha256 = next(file.sha256 for file in manifest.files if bundle.directory / file.path == graph)
+        self.bundle = bundle
+        ways = manifest.protocols or {manifest.name: "embed"}
+        self.name = protocol or next(iter(ways))
+        if self.name not in ways:
+            raise UsageError(f"{manifest.name} has no protocol {self.name}, only: {', '.join(ways)}")
+        self.mixes = bool(manifest.protocols)  # images of several sizes: the protocol says how each is resized
+        self._session = Session(partial(bundle.graph, ways[self.name]), device, threads)
+        self.graph_sha256 = _fingerprint(bundle, self._session.path)
 
     @classmethod
     def find(cls, name_or_path: str, device: str = "auto", threads: int | None = None) -> Self:
-        """The extractor of that name or in that folder. Also raises what hub.find and bundle.load raise."""
-        return cls(bundle.load(hub.find(name_or_path)), device, threads)
+        """The extractor of that name or in that folder, or, behind the folder's path, one of its protocols.
+
+        Also raises what hub.find and bundle.load raise.
+        """
+        folder, _, protocol = name_or_path.rpartition("/")
+        if folder and not Path(name_or_path).exists() and Path(folder).is_dir():
+            return cls(bundle.load(Path(folder)), device, threads, protocol)
+        loaded = bundle.load(hub.find(name_or_path))
+        return cls(loaded, device, threads, name_or_path if name_or_path in loaded.manifest.protocols else None)
 
     def reference(self, dataset: str) -> Statistics:
         """The statistics of a data set that the bundle holds. Raises UsageError where it holds none of that name."""
@@ -44,7 +59,7 @@ class Embedder:
         if dataset not in held:
             raise UsageError(
                 f"{self.name} holds no statistics of {dataset or 'an unnamed data set'}, only of: "
-                f"{', '.join(held) or 'none'}; compare folders with genfast fid A B"
+                f"{', '.join(held) or 'none'}; give --against a folder, or compare folders with genfast fid A B"
             )
         return Statistics.load(self.bundle.directory / held[dataset])
 
@@ -67,3 +82,10 @@ class Embedder:
         chunks = (images[start : start + batch] for start in range(0, len(images), batch))
         seen = (chunk.repeat(3, axis=3) if grey else chunk for chunk in chunks)
         return np.concatenate([self._session.run(image=chunk)["features"] for chunk in seen])
+
+
+def _fingerprint(bundle: Bundle, graph: Path) -> str:
+    """The SHA-256 of a graph, or of its and those of the files that it reads."""
+    hashes = {bundle.directory / file.path: file.sha256 for file in bundle.manifest.files}
+    outside = [hashes[graph.parent / name] for name in sorted(external_data.files(graph))]
+    return hashlib.sha256("".join([hashes[graph], *outside]).encode()).hexdigest() if outside else hashes[graph]

@@ -6,11 +6,19 @@ The file is an .npz without pickle:
     covariance  f32 [D (D + 1) / 2], the upper triangle row by row; float32 moves an FID by less than 1e-6
     subset      f16 [K, D], the features of K images drawn once, for KID
     about       JSON text, the fields of About
+
+Of inception-pytorch-fid, mean and covariance have the form that the package pytorch-fid reads and writes instead:
+
+    mu          f64 [D]
+    sigma       f64 [D, D]
+
+A file of that package holds these two alone.
 """
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +28,9 @@ from genfast.errors import InputError
 from genfast.files import atomic
 from genfast.metrics.frechet import Moments, frechet_distance
 
-_LARGEST = 2**26  # bytes, unpacked: enough for D = 4000
+_LARGEST = 2**26  # bytes, unpacked: enough for D = 2500
+PYTORCH_FID, TORCH_FIDELITY = "inception-pytorch-fid", "inception-torch-fidelity"
+_INCEPTION = 2048  # features
 SUBSET = 2000  # KID between two sets of this size varies by about 0.002 where FID's floor is 17 (D = 1280)
 
 
@@ -32,10 +42,10 @@ class About(BaseModel):
     format: Literal[1] = 1
     dataset: str
     images_sha256: str  # of the pixels, in order
-    n: int = Field(ge=2)
+    n: int | None = Field(default=None, ge=2)  # None, as below, in a file of pytorch-fid, which does not say
     resize: str | None = None  # width, height and filter that images were made alike by
     extractor: str
-    graph_sha256: str  # of the extractor's graph: equal graphs give equal features
+    graph_sha256: str | None = None  # of the extractor's graph: equal graphs give equal features
     floor: float | None = None  # FID between two sets of real images of this kind, `floor_n` each
     floor_n: int | None = None
     yardsticks: dict[str, float] = {}  # FID of these images, damaged in a known way, to themselves
@@ -43,7 +53,7 @@ class About(BaseModel):
 
 @dataclass(frozen=True)
 class Statistics:
-    """Moments and a subset [K, D] of the features of a set of images."""
+    """Moments and a subset [K, D] of the features of a set of images; of a file of pytorch-fid, K is 0."""
 
     about: About
     moments: Moments
@@ -56,39 +66,62 @@ class Statistics:
 
     def save(self, path: Path) -> None:
         """Write the file, replacing an older one."""
+        mean, covariance = self.moments.mean, self.moments.covariance
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "subset": self.subset.astype(np.float16),
+            "about": np.array(self.about.model_dump_json(exclude_none=True)),
+        }
+        if self.about.extractor == PYTORCH_FID:
+            arrays |= {"mu": mean, "sigma": covariance}
+        else:
+            arrays |= {"mean": mean, "covariance": covariance[np.triu_indices(len(mean))].astype(np.float32)}
         with atomic(path) as file:
-            np.savez_compressed(
-                file,
-                mean=self.moments.mean,
-                covariance=self.moments.covariance[np.triu_indices(len(self.moments.mean))].astype(np.float32),
-                subset=self.subset.astype(np.float16),
-                about=np.array(self.about.model_dump_json()),
-            )
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a file that `save` wrote. Raises InputError where it is anything else."""
+        """Read a file that `save` or pytorch-fid wrote, which is taken as of its protocol.
+
+        Raises InputError where it is anything else.
+        """
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 if sum(entry.file_size for entry in arrays.zip.infolist()) > _LARGEST:
                     raise ValueError("a bomb")
-                about = About.model_validate_json(str(arrays["about"]))
-                mean = arrays["mean"].astype(np.float64)
-                triangle = arrays["covariance"].astype(np.float64)
-                subset = arrays["subset"].astype(np.float32)
+                mean, covariance = (
+                    arrays[name if name in arrays else other].astype(np.float64)
+                    for name, other in (("mean", "mu"), ("covariance", "sigma"))
+                )
+                if "about" in arrays or "mean" in arrays:
+                    about = About.model_validate_json(str(arrays["about"]))
+                    subset = arrays["subset"].astype(np.float32)
+                else:
+                    digest = hashlib.sha256(mean.tobytes() + covariance.tobytes()).hexdigest()
+                    about = About(dataset=path.stem, images_sha256=digest, extractor=PYTORCH_FID)
+                    subset = np.zeros((0, mean.size), np.float32)
         except FileNotFoundError as error:
             raise InputError(f"{path} does not exist") from error
         except Exception as error:  # zip, zlib and numpy raise all sorts
             raise InputError(f"{path} is not a statistics file; write one with `genfast fid --save-stats`") from error
         d = mean.size
-        shapes = (mean.shape, triangle.shape, subset.shape[1:])
-        finite = all(np.isfinite(array).all() for array in (mean, triangle, subset))
-        if shapes != ((d,), (d * (d + 1) // 2,), (d,)) or len(subset) < 2 or not finite:
+        if about.n is None and d != _INCEPTION:
+            raise InputError(f"{path} holds moments of {d} features, not of the {_INCEPTION} of FID's Inception")
+        form = (d, d) if about.extractor == PYTORCH_FID else (d * (d + 1) // 2,)
+        finite = all(np.isfinite(array).all() for array in (mean, covariance, subset))
+        fits = (mean.shape, covariance.shape, subset.shape[1:]) == ((d,), form, (d,))
+        if not (fits and finite and (about.n is None or len(subset) >= 2)):
             raise InputError(f"{path} is a damaged statistics file: its arrays do not fit each other")
-        covariance = np.zeros((d, d))
-        covariance[np.triu_indices(d)] = triangle
-        covariance += np.triu(covariance, 1).T
-        return cls(about, Moments(about.n, mean, covariance), subset)
+        if covariance.ndim == 1:
+            triangle, covariance = covariance, np.zeros((d, d))
+            covariance[np.triu_indices(d)] = triangle
+            covariance += np.triu(covariance, 1).T
+        return cls(about, Moments(about.n or 0, mean, covariance), subset)
+
+    def taken_as(self, extractor: str) -> Self:
+        """The same as if seen by another protocol of FID's Inception, if the file does not say by which."""
+        if self.about.graph_sha256 is None and extractor == TORCH_FIDELITY:
+            return replace(self, about=self.about.model_copy(update={"extractor": extractor}))
+        return self
 
 
 def floor(features: npt.NDArray[np.float32]) -> float:

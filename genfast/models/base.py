@@ -42,6 +42,11 @@ class Model(ABC):
         """How many steps `fill` takes by default."""
         return self.steps
 
+    @property
+    def varied(self) -> bool:
+        """Whether its fills of one hole differ, from index to index and seed to seed."""
+        return True
+
     def sample(
         self,
         n: int,
@@ -130,12 +135,27 @@ class Model(ABC):
         family = self.bundle.manifest.family
         return UsageError(f"{self.name} is of family {family}, which takes no options of sampler {options.sampler}")
 
+    def encode(self, images: Pixels) -> Tokens:
+        """The tokens [B, N] of pictures, uint8 [B, H, W, C] of the model's size.
+
+        Raises UsageError for pictures of another shape, and where the model has no tokens.
+        """
+        raise self.without_tokens()
+
+    def decode(self, tokens: Tokens) -> Pixels:
+        """The pictures, uint8 [B, H, W, C], of tokens [B, N]. Raises UsageError as `encode` does."""
+        raise self.without_tokens()
+
+    def without_tokens(self) -> UsageError:
+        """What to raise where tokens are asked for."""
+        return UsageError(f"{self.name} is of family {self.bundle.manifest.family}, which has no tokens")
+
     @abstractmethod
     def take(self, options: Options | None) -> Options | None:
         """The options to draw with. Raises UsageError for those of a sampler that the model cannot use."""
 
     @abstractmethod
-    def take_fill(self, options: Options | None) -> Options:
+    def take_fill(self, options: Options | None) -> Options | None:
         """Likewise to fill with."""
 
     @abstractmethod

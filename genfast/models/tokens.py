@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from genfast.bundles.manifest import TokenGrid
 from genfast.inpainting import masks
-from genfast.models.base import Model, State, check_range
+from genfast.models.base import State, check_range
+from genfast.models.vq import Tokenizer
 from genfast.runtime.session import Session
 from genfast.samplers.likelihood import pseudo_log_likelihood
 from genfast.samplers.options import Options, TokenOptions
@@ -18,18 +18,15 @@ from genfast.types import Floats, Mask, Pixels, Tokens
 
 
 @dataclass(frozen=True)
-class TokenModel(Model):
+class TokenModel(Tokenizer):
     """A model of family vq-sundae: it draws tokens by any of genfast.samplers.tokens.SAMPLERS, and decodes them."""
 
     options: TokenOptions
     fill_options: TokenOptions
-    tokens: TokenGrid
     predict: Session
     draw: Session
-    decode: Session
-    encode: Callable[[], Session]  # loaded when first called, since drawing does without; likewise:
-    pixel_likelihood: Callable[[], Session]
-    embed: Callable[[], Session]
+    pixel_likelihood: Callable[[], Session] | None  # as the encoder; None where the bundle has none, likewise:
+    embed: Callable[[], Session] | None
     image_embeddings: Callable[[], Floats]  # to draw with, by class [L, M, K]
 
     @property
@@ -81,10 +78,11 @@ class TokenModel(Model):
         if not hole.any():
             return picture, np.zeros(0, np.float32)
         free = masks.tokens(hole, self._shape).reshape(1, -1)  # (1, N)
-        given = self.encode().run(image=picture[None])["tokens"]
-        # Of a token that the hole cuts, what is left to see tells much.
-        bias = self.pixel_likelihood().bind()(image=picture[None], known=~hole[None], wanted=free)["logit_bias"]
-        if free.all():
+        given = self.encode(picture[None])
+        bias = None
+        if self.pixel_likelihood:  # of a token that the hole cuts, what is left to see tells much
+            bias = self.pixel_likelihood().bind()(image=picture[None], known=~hole[None], wanted=free)["logit_bias"]
+        if free.all() or self.embed is None:
             embeddings = self._image_embeddings(seed, [index], labels)
         else:
             told = self.embed().run(tokens=given, known=~free)
@@ -99,8 +97,7 @@ class TokenModel(Model):
         return self._pixels(tokens)[0], logs
 
     def _pixels(self, state: State) -> Pixels:
-        # One by one: a batch of megapixels would take gigabytes.
-        return np.concatenate([self.decode.run(tokens=row[None])["image"] for row in state])
+        return self.decode(state.astype(np.int64, copy=False))  # which it is already
 
     @property
     def _shape(self) -> tuple[int, int]:

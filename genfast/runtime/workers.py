@@ -103,7 +103,7 @@ class Workers(Model):
     def take(self, options: Options | None) -> Options | None:
         return self.first.take(options)
 
-    def take_fill(self, options: Options | None) -> Options:
+    def take_fill(self, options: Options | None) -> NoReturn:
         raise self._alone()
 
     def _alone(self) -> UsageError:

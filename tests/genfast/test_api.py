@@ -14,7 +14,8 @@ import genfast
 from genfast import api
 from genfast.bundles import hub
 from genfast.errors import InputError, ModelError, UsageError
-from genfast.metrics.evaluate import between, evaluate, references
+from genfast.metrics.evaluate import evaluate, references
+from genfast.metrics.folders import between
 from genfast.models.tokens import TokenModel
 
 

@@ -194,7 +194,7 @@ def test_folders_that_hold_nothing_to_do(tmp_path: Path) -> None:
     touch(tmp_path, "pair/a.png", "done/a.inpainted.png", "masks/m.png", "none/notes.txt")
     with pytest.raises(UsageError, match="pair cannot hold both the images and their masks"):
         InpaintFiles(tmp_path / "pair", tmp_path / "pair" / ".." / "pair", None)
-    with pytest.raises(InputError, match="done holds nothing to inpaint"):
+    with pytest.raises(InputError, match="done holds nothing to be inpainted"):
         InpaintFiles(tmp_path / "done", tmp_path / "masks", None)
     for pair in ("none", "masks"), ("pair", "none"):
         with pytest.raises(InputError, match="none holds no images"):

@@ -88,3 +88,24 @@ def write_token_bundle(folder: Path) -> Path:
         **ABOUT,
     )
     return folder
+
+
+def write_vq_bundle(folder: Path) -> Path:
+    """Family vq: the encoder and the decoder of `write_token_bundle`."""
+    folder.mkdir(parents=True)
+    palette = np.random.default_rng(1).integers(0, 256, (32, 3), np.uint8)
+    palette[:, 0] = 8 * np.arange(32)
+    for role in "encode", "decode":
+        onnx.save(parse(role, {"palette": palette}), folder / f"{role}.onnx")
+    np.save(folder / "codebook.npy", palette.astype(np.float32))
+    bundle.write(
+        folder,
+        name="palette",
+        family="vq",
+        image={"height": 4, "width": 6, "channels": 3},
+        tokens={"height": 2, "width": 3, "vocabulary": 32},
+        graphs={role: [{"path": f"{role}.onnx", **BOTH}] for role in ("encode", "decode")},
+        arrays={"codebook": "codebook.npy"},
+        **ABOUT,
+    )
+    return folder

@@ -10,12 +10,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from genfast.token_set import FILE, about, check
 from training.__main__ import app
+from training.codec import TrainedCodec, load_vqgan
 from training.data.datasets import load
 from training.data.images import signed
-from training.data.tokens import FILE, about, check, read
+from training.data.tokens import read
 from training.nets.vqgan import VQGAN
-from training.token_set import encode, identity, load_vqgan
+from training.token_set import encode
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def test_tokens_are_those_of_the_vqgan(folder: Path, vqgan: Path) -> None:
     assert np.array_equal(found, labels)
     described = about(folder)
     assert (described.vocabulary, described.regions, described.done) == (32, 2, {"train": len(images)})
-    assert described.data == "folder" and described.vqgan == identity(network)
+    assert described.data == "folder" and described.vqgan == TrainedCodec(network).identity
 
 
 def test_a_killed_encoding_is_gone_on_with(
@@ -44,7 +46,7 @@ def test_a_killed_encoding_is_gone_on_with(
     whole = VQGAN.encode
 
     def dies(self: VQGAN, images: torch.Tensor) -> torch.Tensor:
-        if len(batches) == 4:
+        if len(batches) == 3:
             raise KeyboardInterrupt
         batches.append(images)
         return whole(self, images)
@@ -53,7 +55,7 @@ def test_a_killed_encoding_is_gone_on_with(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(VQGAN, "encode", dies)
         encode(vqgan, out, "train")
-    assert about(out).done == {"train": 12}  # one look at an image, then three batches of 4
+    assert about(out).done == {"train": 12}  # three batches of 4
     with pytest.raises(ValueError, match="holds 12 of 36 train grids"):
         read(out, "train")
     assert len(read(out, "train", 12)[0]) == 12
@@ -87,10 +89,10 @@ def test_another_vqgan_adds_nothing(folder: Path, make_vqgan: Callable[[int], Pa
 def test_the_decoder_does_not_change_what_tokens_mean(folder: Path, vqgan: Path) -> None:
     network, _ = load_vqgan(vqgan)
     torch.nn.init.normal_(network.decoder.linear.weight)
-    check(folder, identity(network))
+    check(folder, TrainedCodec(network).identity)
     network.encoder.linear.weight[0, 0, 0, 0] += 1
     with pytest.raises(ValueError, match="another VQ-GAN"):
-        check(folder, identity(network))
+        check(folder, TrainedCodec(network).identity)
 
 
 def test_what_is_no_vqgan_is_refused(tmp_path: Path) -> None:
@@ -105,7 +107,7 @@ def test_the_command_line(folder: Path, vqgan: Path, tmp_path: Path) -> None:
     assert np.array_equal(read(tmp_path / "out", "train")[0], read(folder, "train")[0][:6])
     (tmp_path / "out" / FILE).write_text("{")
     again = subprocess.run([sys.executable, "-m", "training", *arguments], capture_output=True, text=True)
-    assert again.returncode == 1 and again.stderr.count("\n") == 1
+    assert again.returncode == 2 and again.stderr.count("\n") == 1
     assert again.stderr.startswith("training: error: ") and "is no token set" in again.stderr
 
 

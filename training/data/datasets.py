@@ -3,6 +3,7 @@
 import numpy as np
 import pooch
 
+from genfast.token_set import about
 from training.data import avatars, fashion_mnist, tokens
 from training.data.folder import Folder
 from training.data.images import Images, Labels, Split
@@ -39,5 +40,5 @@ def class_names(data: DataConfig) -> tuple[str, ...]:
     if data.name == "tokens":
         if data.folder is None:
             raise ValueError("which token set? name it as `folder` in the recipe's [data]")
-        return tokens.about(data.folder).classes
+        return about(data.folder).classes
     return {"avatars": avatars.CLASSES, "fashion-mnist": fashion_mnist.CLASSES}.get(data.name, ())

@@ -3,9 +3,6 @@
 import sys
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
-
 from genfast.errors import InputError
 from genfast.images import io
 from genfast.images.folder import find
@@ -50,6 +47,4 @@ class Folder:
         raise InputError(f"not one of {len(self)} files can be read as an image")
 
     def _read(self, path: Path) -> Pixels:
-        pixels = io.read(path)
-        rgb = Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy())
-        return np.array(ImageOps.fit(rgb, (self.size, self.size), Image.Resampling.LANCZOS))
+        return io.fit(io.read(path), self.size, self.size)

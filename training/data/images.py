@@ -1,12 +1,12 @@
 """What a data set is: images, or their tokens, and labels."""
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-Split = Literal["train", "validation", "test"]
+from genfast.types import Split as Split
 
 Labels = npt.NDArray[np.int64]  # [N]
 

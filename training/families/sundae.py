@@ -12,14 +12,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from genfast.images.sheets import shrink
-from genfast.samplers.ddgan import to_pixels
 from genfast.samplers.options import MaskGITOptions, RandomOrderOptions
 from genfast.samplers.tokens import AnyTokenOptions
 from genfast.samplers.tokens import sample as sample_tokens
+from genfast.token_set import check
 from genfast.types import Pixels
 from training.checkpoint import load_average, newest_checkpoint
+from training.codec import load_codec
 from training.corruption import corrupt, holes, noise_ratios
-from training.data import tokens
 from training.data.datasets import load
 from training.data.images import Images
 from training.distributed import average_gradients, gather_rows, reduce
@@ -29,7 +29,6 @@ from training.nets.hourglass import Hourglass, HourglassConfig
 from training.recipe import DataConfig, LoopConfig, config
 from training.sampling import token_batch, token_network
 from training.token_loss import token_cross_entropy
-from training.token_set import identity, load_vqgan
 
 CLIP = 1.0  # norm of the gradient
 WEIGHT_DECAY = 0.01  # of the linear layers
@@ -46,7 +45,7 @@ class SundaeRecipe:
     loop: LoopConfig
     data: DataConfig
     hourglass: HourglassConfig = HourglassConfig()
-    vqgan: Path | None = None  # run, or checkpoint, of the VQ-GAN whose tokens these are; without, grey levels
+    vqgan: Path | None = None  # run, checkpoint or bundle of the VQ-GAN whose tokens these are; without, grey levels
     init_from: Path | None = None  # run whose averaged weights are gone on from, with rates that rise anew
     lr: float = 5e-4
     unroll: int = 2  # guesses that follow each other; the loss is the mean of theirs
@@ -77,11 +76,11 @@ class SundaeTraining:
         head, frequencies = self.network.token_head, self._frequencies()
         self.target_ratio = (recipe.target_cap / frequencies).clamp(max=1)  # (R * R, V): chance of being taken
         head.bias.data.copy_(frequencies.log())
-        self.vqgan = None
+        self.codec = None
         if recipe.vqgan is not None and recipe.data.folder is not None:
-            self.vqgan = load_vqgan(recipe.vqgan)[0].to(fabric.device)
-            tokens.check(recipe.data.folder, identity(self.vqgan))
-            head.set_codes(self.vqgan.codebook)
+            self.codec, _ = load_codec(recipe.vqgan, fabric.device)
+            check(recipe.data.folder, self.codec.identity)
+            head.set_codes(self.codec.codebook)
         if recipe.init_from is not None:
             load_average(newest_checkpoint(recipe.init_from), self.network)
         self.optimizers = self._optimizers()
@@ -223,10 +222,9 @@ class SundaeTraining:
         batch = token_batch(network, mine.tolist(), mine // side % max(config.classes, 1))
         z = sample_tokens(token_network(network, keys, self.fabric), batch, self.config.sampling)  # [B, N]
         grids = z.reshape(-1, config.tokens, config.tokens)
-        if self.vqgan is None:
+        if self.codec is None:
             pictures = grids[..., None].astype(np.uint8)
         else:
-            decoded = (self.vqgan.decode(torch.from_numpy(grid[None]).to(device)) for grid in grids)
-            pictures = np.stack([shrink(to_pixels(picture.cpu().numpy())[0], SHOWN) for picture in decoded])
+            pictures = np.stack([shrink(self.codec.decode(grid[None])[0], SHOWN) for grid in grids])
         shown: Pixels = gather_rows(self.fabric, torch.from_numpy(pictures).to(device))[: side**2].cpu().numpy()
         return shown

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from genfast.bundles import mirror
+from genfast.bundles import download
 
 NAME = "fashion28-t4"  # what the catalogue's fashion28 is by default
 
@@ -12,8 +12,8 @@ NAME = "fashion28-t4"  # what the catalogue's fashion28 is by default
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """One attempt at each file, and a short one."""
-    monkeypatch.setattr(mirror, "_RETRIES", 0)
-    monkeypatch.setattr(mirror, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(download, "_RETRIES", 0)
+    monkeypatch.setattr(download, "_TIMEOUT", 0.2)
 
 
 def same(folder: Path, source: Path) -> bool:

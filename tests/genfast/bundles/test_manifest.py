@@ -93,7 +93,7 @@ def test_a_manifest_that_does_not_fit_is_refused(
         (lambda m: m.pop("arrays"), "a bundle of family vq-sundae needs an array of image_embeddings"),
         (lambda m: m["arrays"].update(more="more.npy"), "more.npy is used but not listed in files"),
         (lambda m: m["arrays"].update(more="../more.npy"), "arrays: more: .*stay inside the bundle"),
-        (lambda m: m["graphs"].pop("embed"), "a bundle of family vq-sundae needs a graph for embed"),
+        (lambda m: m.update(family="vq"), "a bundle of family vq needs an array of codebook"),
         (lambda m: m["sampling"]["options"].update(speed=9), "sampling: options: .*speed: Unexpected keyword argument"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from genfast.bundles import bundle, hub, mirror
+from genfast.bundles import bundle, download, hub
 from genfast.errors import AbsentError, ModelError, UsageError
 from tests.genfast.bundles.conftest import NAME, same
 
@@ -121,7 +121,7 @@ def test_a_fault_leaves_nothing_and_the_next_call_succeeds(
 def test_a_passing_fault_is_overcome(
     server, tiny_bundle: Path, nothing_shipped: Path, impatient: None, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr(mirror, "_RETRIES", 1)
+    monkeypatch.setattr(download, "_RETRIES", 1)
     monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
     source = server.publish(tiny_bundle, NAME)
     server.faults["step.onnx"] = iter([{**HARMFUL, **HARMLESS}[fault]])

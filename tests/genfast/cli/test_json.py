@@ -31,6 +31,8 @@ LINES = {
     "pull": ["fashion28"],
     "cache": [""],
     "doctor": [""],
+    "reconstruct": ["photos/a.png photos/b.png --model {squares}"],
+    "tokenize": ["photos tokens --model {squares}"],
     "bench": ["{tiny}"],
 }
 

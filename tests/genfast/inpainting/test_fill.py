@@ -143,6 +143,7 @@ class Flat:
     """A model whose fill is of one colour, far off: what is left of the step at the edge is inpainting's own."""
 
     image = ImageSize(height=32, width=32, channels=3)
+    varied = False
     seen = 0  # windows
 
     def label(self, index: int, label: str | None) -> None: ...

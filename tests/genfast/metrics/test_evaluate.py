@@ -9,8 +9,9 @@ import genfast
 from genfast.bundles import bundle
 from genfast.errors import InputError, UsageError
 from genfast.images.folder import read_folder
-from genfast.metrics.evaluate import between, compare, describe, evaluate, references, save_statistics
+from genfast.metrics.evaluate import compare, describe, evaluate, references
 from genfast.metrics.features import Embedder
+from genfast.metrics.folders import between, save_statistics
 from genfast.metrics.frechet import Moments, frechet_distance
 
 Folder = Callable[..., Path]

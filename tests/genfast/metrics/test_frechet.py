@@ -1,5 +1,7 @@
 """genfast/metrics/frechet.py against closed forms, numpy.cov and scipy's matrix square root."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -79,3 +81,10 @@ def test_chunks_of_float32_features(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = Moments.of(features)
     np.testing.assert_allclose(moments.covariance, np.cov(features.astype(np.float64), rowvar=False), rtol=1e-12)
     assert moments.covariance.dtype == np.float64
+
+
+def test_the_distance_is_that_of_pytorch_fid() -> None:
+    io = np.load(Path(__file__).parents[2] / "inception_io.npz")
+    for name, tolerance in ("many", 1e-6), ("few", 1e-2):  # the covariance of few is singular
+        moments = [Moments.of(io[f"fid_{name}_{side}"]) for side in "ab"]
+        assert frechet_distance(*moments) == pytest.approx(float(io[f"fid_{name}_value"]), rel=tolerance)

@@ -35,7 +35,7 @@ def test_tokens_are_drawn_and_decoded(model: TokenModel) -> None:
     assert images.shape == (5, 4, 6, 3) and images.dtype == np.uint8
     encode = Session(model.bundle.graph("encode"), "cpu")
     tokens = encode.run(image=images)["tokens"]
-    assert np.array_equal(model.decode.run(tokens=tokens)["image"], images)
+    assert np.array_equal(model.decoder.run(tokens=tokens)["image"], images)
     assert len(np.unique(tokens, axis=0)) == 5
 
 
@@ -57,7 +57,7 @@ def test_one_step_at_temperature_one_is_the_distribution_of_the_graph(model: Tok
             return_prob=np.ones(1, bool),
             logit_bias=np.zeros((1, 6, 1), np.float32),
         )
-        assert np.array_equal(model.decode.run(tokens=drawn["drawn"])["image"][0], images[i])
+        assert np.array_equal(model.decoder.run(tokens=drawn["drawn"])["image"][0], images[i])
 
 
 @pytest.mark.parametrize("options", [None, RandomOrderOptions(), SundaeOptions(steps=30, guidance=2.0)])

@@ -134,7 +134,7 @@ def test_without_a_graph_for_it_the_gpu_stays_idle(token_bundle: Path, caplog: p
         genfast.load(str(token_bundle), device="cuda")
     model = genfast.load(str(token_bundle), device="auto")
     assert isinstance(model, TokenModel)
-    assert {model.predict.device, model.draw.device, model.decode.device} == {"cpu"}
+    assert {model.predict.device, model.draw.device, model.decoder.device} == {"cpu"}
 
 
 def test_tokens_are_drawn_in_batches(both_devices: Path) -> None:

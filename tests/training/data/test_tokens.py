@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genfast.token_set import FILE
 from training.data.datasets import class_names, load
-from training.data.tokens import FILE, read
+from training.data.tokens import read
 from training.recipe import DataConfig
 from training.token_set import encode
 

@@ -8,6 +8,7 @@ import torch
 from lightning_fabric import Fabric
 
 from training.checkpoint import load_average, newest_checkpoint
+from training.codec import TrainedCodec
 from training.data import avatars
 from training.data.images import signed
 from training.families import vqgan
@@ -15,7 +16,6 @@ from training.families.vqgan import VQGANRecipe, VQGANTraining, contrast_error, 
 from training.loop import run
 from training.nets.vqgan import VQGAN, region_map
 from training.registry import read, validate
-from training.token_set import identity
 
 FACES, SIDE = 24, 128
 
@@ -152,10 +152,10 @@ def test_a_decoder_learns_on_and_tokens_stay(folder: Path, fabric: Fabric, tmp_p
     first, second = (
         load_average(newest_checkpoint(tmp_path / name), VQGAN(make(folder).vqgan)) for name in ("tokens", "decoder")
     )
-    assert identity(first) == identity(second)
+    assert TrainedCodec(first).identity == TrainedCodec(second).identity
     assert not torch.equal(first.decoder.linear.weight, second.decoder.linear.weight)
     second.codebook[0, 0, 0] += 1
-    assert identity(first) != identity(second)
+    assert TrainedCodec(first).identity != TrainedCodec(second).identity
 
 
 def test_the_recipe_is_the_megapixel_one() -> None:

@@ -1,0 +1,1 @@
+"""Other projects' weights as bundles: `python -m export import`."""

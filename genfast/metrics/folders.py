@@ -1,0 +1,130 @@
+"""Folders of images and files of their statistics, measured against each other."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from genfast.bundles import catalog
+from genfast.errors import InputError
+from genfast.images import io
+from genfast.images.folder import Folder, Size, read_folder
+from genfast.metrics.evaluate import Score, compare, describe, extractors
+from genfast.metrics.features import Embedder
+from genfast.metrics.statistics import About, Statistics
+
+_log = logging.getLogger("genfast")
+
+
+def between(
+    a: Path,
+    b: Path,
+    features: str | None = None,
+    *,
+    resize: Size | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> list[Score]:
+    """Measure the images `a` against the reference `b`, each a folder of images or a statistics file (.npz).
+
+    `resize` makes images alike, as read_folder does, and is named in the protocol; a file is as it was made.
+    `features` names an extractor. By default it is the one that made a file; between folders, every extractor of the
+    catalogue that takes the images. Raises InputError where a folder or a file cannot be used, and where the extractor
+    named is not that of both files.
+    """
+    held = x, y = [_read(path, features) if path.suffix == ".npz" else None for path in (a, b)]
+    if x and y:
+        for path, side in (a, x), (b, y):
+            if features and not _saw(features, side.about, device, threads):
+                raise InputError(f"{path} was not seen by {features}; leave --features away")
+        return [compare(x, y, 0.0)]
+    makers = [side.about.extractor for side in held if side]
+    embedders = _embedders(features or next(iter(makers), None), [a, b], resize, device, threads)
+    samples, references = (
+        [(side.taken_as(embedder.name), 0.0) for embedder in embedders]
+        if side
+        else _describe_folder(path, embedders, reference=path is b, resize=resize)
+        for path, side in zip((a, b), held, strict=True)
+    )
+    pairs = zip(samples, references, strict=True)
+    return [compare(sample, reference, s + t) for (sample, s), (reference, t) in pairs]
+
+
+def against(
+    path: Path, features: str | None = None, *, device: str = "auto", threads: int | None = None
+) -> list[tuple[Embedder, Statistics]]:
+    """Extractors with a reference of one's own: a folder of images or a statistics file (.npz).
+
+    `features` is as in `between`, and so is what is raised.
+    """
+    held = _read(path, features) if path.suffix == ".npz" else None
+    embedders = _embedders(features or (held.about.extractor if held else None), [path], None, device, threads)
+    if held:
+        return [(embedder, held.taken_as(embedder.name)) for embedder in embedders]
+    described = _describe_folder(path, embedders, reference=True)
+    return [(embedder, statistics) for embedder, (statistics, _) in zip(embedders, described, strict=True)]
+
+
+def save_statistics(
+    folder: Path,
+    out: Path,
+    features: str | None = None,
+    *,
+    resize: Size | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> About:
+    """Write the statistics of a folder of images, to measure others against, to the file `out` (.npz).
+
+    `features` names the extractor, by default the first of the catalogue. Raises InputError where the folder cannot be
+    used.
+    """
+    embedder = Embedder.find(features or extractors()[0], device, threads)
+    statistics, _ = _describe_folder(folder, [embedder], reference=True, resize=resize)[0]
+    statistics.save(out)
+    return statistics.about
+
+
+def _read(path: Path, features: str | None) -> Statistics:
+    """A statistics file; it is said what is assumed of one that does not tell."""
+    found = Statistics.load(path)
+    if found.about.graph_sha256 is None:
+        found = found.taken_as(catalog.protocol(features or ""))
+        _log.warning(
+            "genfast: %s holds moments alone, and not what saw the images; taken as %s, without KID, precision, recall",
+            path,
+            found.about.extractor,
+        )
+    return found
+
+
+def _saw(features: str, about: About, device: str, threads: int | None) -> bool:
+    """Whether an extractor is the one that saw images."""
+    if about.graph_sha256 is None:
+        return catalog.protocol(features) == about.extractor
+    return Embedder.find(features, device, threads).graph_sha256 == about.graph_sha256
+
+
+def _embedders(
+    name: str | None, folders: Sequence[Path], resize: Size | None, device: str, threads: int | None
+) -> list[Embedder]:
+    """The extractor of a name; without one, all of the catalogue that ship and take the first images of folders."""
+    if name:
+        return [Embedder.find(name, device, threads)]
+    width, height = resize or (0, 0)
+    shapes = [(height, width, 3) if resize else io.read(path / next(iter(Folder(path)))).shape for path in folders]
+    found = [Embedder.find(each, device, threads) for each in extractors()]
+    return [embedder for embedder in found if all(map(embedder.takes, shapes))]
+
+
+def _describe_folder(
+    folder: Path, embedders: Sequence[Embedder], *, reference: bool, resize: Size | None = None
+) -> list[tuple[Statistics, float]]:
+    """What `describe` makes of the images of a folder, of several sizes where all extractors see such."""
+    images = read_folder(folder, resize, mixed=all(embedder.mixes for embedder in embedders))
+    return describe(images, embedders, _name(folder), reference=reference, resize=resize)
+
+
+def _name(folder: Path) -> str:
+    """As text, which on Linux a name need not be."""
+    return os.fsencode(folder.resolve().name).decode(errors="replace")

@@ -1,0 +1,58 @@
+"""Loaded models of the family inpainter: one call fills a hole, and nothing is left to chance."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+
+from genfast.errors import UsageError
+from genfast.models.base import Model, State, check_range
+from genfast.runtime.session import Session
+from genfast.samplers.options import Options
+from genfast.types import Floats, Mask, Pixels
+
+
+@dataclass(frozen=True)
+class InpainterModel(Model):
+    """A model of family inpainter: it has one fill for a hole, whatever the seed, and draws no whole images."""
+
+    session: Session
+
+    @property
+    def varied(self) -> bool:
+        return False
+
+    def take(self, options: Options | None) -> NoReturn:
+        raise UsageError(f"{self.name} is of family inpainter and draws no images; give it some: genfast inpaint")
+
+    def take_fill(self, options: Options | None) -> None:
+        if options is not None:
+            raise self.refuse(options)
+
+    def fill(
+        self,
+        picture: Pixels,
+        hole: Mask,
+        *,
+        index: int = 0,
+        seed: int = 0,
+        label: str | None = None,
+        options: Options | None = None,
+        rank: bool = False,
+        callback: Callable[[Pixels], None] | None = None,
+    ) -> tuple[Pixels, Floats]:
+        self.take_fill(options)
+        self.label(0, label)
+        check_range(seed, [index])
+        filled = self.session.run(image=picture[None], mask=hole[None, :, :, None])["filled"][0]
+        if callback is not None:
+            callback(picture)
+            callback(filled)
+        return filled, np.zeros(0, np.float32)
+
+    def _draw(self, *_: object, **__: object) -> NoReturn:
+        self.take(None)
+
+    def _pixels(self, state: State) -> Pixels:
+        return state.astype(np.uint8, copy=False)
