@@ -15,7 +15,9 @@ from genfast.models.diffusion import DiffusionModel
 from genfast.models.inpainter import InpainterModel
 from genfast.models.tokens import TokenModel
 from genfast.models.vq import VQModel
+from genfast.runtime.cluster import Cluster
 from genfast.runtime.cpu import cores
+from genfast.runtime.processes import Processes
 from genfast.runtime.session import Session, parse
 from genfast.runtime.workers import Workers
 from genfast.samplers.options import MaskGITOptions, Options, RandomOrderOptions, RePaintOptions, SundaeOptions
@@ -47,13 +49,16 @@ def load(
     device: str = "auto",
     threads: int | None = None,
     stand_in: bool = True,
+    ray: str | None = None,
 ) -> Model:
     """Load a model of the catalogue by name, or of the folder of a bundle, to draw with; a VQ-GAN encodes and decodes.
 
     `steps` picks the weights that were trained for so many steps, `loss` those trained by that loss; a model of tokens
     takes any number of steps, a DDPM any up to its own. `device` is "auto", "cpu", "cuda" or "cuda:N", or several as in
     "cuda:0,cuda:1": then `sample` and `batches` draw in a process for each, and a script needs an
-    `if __name__ == "__main__":` around what it does. `threads` is for the CPU, a process. Weights that are not here are
+    `if __name__ == "__main__":` around what it does. `threads` is for the CPU, a process. `ray` is the address of a Ray
+    cluster, or "local" for one of this machine's cores: its actors then draw, on a GPU each where `device` is "cuda" or
+    where there are any, else on `threads` cores each, by default one. Weights that are not here are
     fetched where a mirror is set; where nobody has published them, another model may `stand_in`, which is said on the
     log. Raises UsageError where there are no weights for `steps` and `loss` or the model does not draw, ModelError
     where it is unknown, cannot be had or is corrupt, DeviceError where a device cannot be had.
@@ -73,6 +78,10 @@ def load(
         name = other
     loaded = bundle.load(folder)
     known = name if name in catalog.entries() else loaded.manifest.name
+    if ray is not None:
+        model = _open(loaded, known, steps, "cpu", threads)
+        again = partial(load, name if name in catalog.entries() else str(folder.resolve()), steps=steps, loss=loss)
+        return Workers.of(model, Cluster(ray, model, again, device, threads or 1))
     first, *others = device.split(",")
     for other in others:
         parse(other)
@@ -82,7 +91,7 @@ def load(
     if not others:
         return model
     again = partial(load, str(folder.resolve()), steps=steps, threads=threads)
-    return Workers.of(model, [partial(again, device=other) for other in others])
+    return Workers.of(model, Processes(model, [partial(again, device=other) for other in others]))
 
 
 def _open(loaded: Bundle, name: str, steps: int | None, device: str, threads: int | None) -> Model:

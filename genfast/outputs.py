@@ -7,14 +7,16 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import filterfalse, groupby
+from dataclasses import dataclass, replace
+from itertools import filterfalse, groupby, islice
 from pathlib import Path
 from typing import Literal
 
 from genfast import files
 from genfast.errors import InputError, UsageError
 from genfast.images.folder import SUFFIXES, Folder
+from genfast.jobs import STDIN, Job, names
+from genfast.shards import Shard
 from genfast.types import Format
 
 Existing = Literal["refuse", "overwrite", "skip"]
@@ -22,7 +24,6 @@ Existing = Literal["refuse", "overwrite", "skip"]
 
 MARK, RECONSTRUCTED = ".inpainted", ".reconstructed"  # in the names of files that are written beside others
 _WRITTEN = re.compile(r"\.(inpainted|reconstructed)(-\d+)?(-history|-strip)?$")  # ends their names, but for the suffix
-STDIN = Path("-")
 _SHEET_LIMIT = 400  # images
 
 
@@ -77,6 +78,10 @@ class SampleFiles:
         stem = f"{self.name}-{self.seed}-{index}"
         return [self.folder / f"{stem}{part}.{format}" for part, format in self.parts.items()]
 
+    def absolute(self) -> "SampleFiles":
+        """The same files, wherever a process works."""
+        return replace(self, folder=self.folder.absolute())
+
     @property
     def shown(self) -> range:
         """The images of the contact sheet."""
@@ -126,25 +131,12 @@ class SampleFiles:
         return (index for index in self.indices if not all(map(self.keeps, self.paths(index))))
 
 
-@dataclass(frozen=True)
-class Job:
-    """An image, its mask (None where it has none), and the files of each of its fills, the likeliest first."""
-
-    image: Path
-    mask: Path | None
-    outputs: list[list[Path]]
-
-    @property
-    def files(self) -> Iterator[Path]:
-        return (path for paths in self.outputs for path in paths)
-
-
 class InpaintFiles:
     """The jobs of an image, or of all images in a folder, one after the other.
 
     Files are written beside the image, as NAME.inpainted.png (or another `mark`), or to `out`, a file or a folder.
-    Without a mask, what is transparent of an image is its hole. Raises InputError where there is nothing to do,
-    UsageError where `out` cannot be meant.
+    Without a mask, what is transparent of an image is its hole. Of a folder, a shard has every so many-th image. Raises
+    InputError where there is nothing to do, UsageError where `out` or `shard` cannot be meant.
     """
 
     def __init__(
@@ -158,8 +150,10 @@ class InpaintFiles:
         history: bool = False,
         existing: Existing = "refuse",
         mark: str = MARK,
+        shard: Shard | None = None,
     ) -> None:
-        self.image, self.mask, self.existing, self.n, self.mark = image, mask, existing, n, mark
+        self.image, self.mask, self.existing, self.n = image, mask, existing, n
+        self._mark, self._shard = mark, shard
         self.format: Format = format or named(out) or "png"
         self._endings = {"": f".{self.format}"}
         if history:
@@ -169,14 +163,21 @@ class InpaintFiles:
         self._skipped: Path | None = None  # where masks lie in a folder of images
         if image.is_dir():
             self._open_folders(out)
+        elif shard:
+            raise UsageError(f"--shard is about folders of images, and {image} is none; leave it away")
         else:
             self._base = self._single(out)
+
+    @property
+    def folder(self) -> Path:
+        """What all files lie in, or under."""
+        return self._base.parent if self._images is None else self._base
 
     def _single(self, out: Path | None) -> Path:
         """What the names of the files of a single image begin with."""
         if self.image != STDIN and not self.image.exists():
             raise InputError(f"{self.image} does not exist")
-        name = f"{'stdin' if self.image == STDIN else self.image.stem}{self.mark}"
+        name = f"{'stdin' if self.image == STDIN else self.image.stem}{self._mark}"
         if out is None:
             return self.image.with_name(name)
         if named(out) == self.format:
@@ -200,8 +201,8 @@ class InpaintFiles:
         within = mask and mask.resolve()
         if within and within.is_relative_to(image.resolve()):
             self._skipped = within.relative_to(image.resolve())
-        if not len(self):
-            verb = self.mark.removeprefix(".")
+        if not any(map(self._is_wanted, found)):
+            verb = self._mark.removeprefix(".")
             raise InputError(f"{image} holds nothing to be {verb}: masks, and files named *.{verb}.*, are left out")
         for first, second in self._masks.twins() if self._masks else ():
             if found.like(first):
@@ -233,20 +234,21 @@ class InpaintFiles:
         if self._images is None:
             yield None
             return
-        yield from filter(self._is_wanted, self._images)
+        wanted = filter(self._is_wanted, self._images)
+        yield from islice(wanted, self._shard.index, None, self._shard.count) if self._shard else wanted
 
     def _is_wanted(self, relative: Path) -> bool:
         return not _WRITTEN.search(relative.stem) and not (self._skipped and relative.is_relative_to(self._skipped))
 
     def _job(self, relative: Path | None) -> Job:
         if relative is None:
-            return Job(self.image, self.mask, self._outputs(self._base))
+            return Job(self.image, self.mask, self._outputs(self._base), names(self.image, self.mask))
         mask = self.mask
         if self._masks:
             found = self._masks.like(relative)
             mask = found and self._masks.folder / found
-        base = self._base / relative.with_name(f"{relative.stem}{self.mark}")
-        return Job(self.image / relative, mask, self._outputs(base))
+        base = self._base / relative.with_name(f"{relative.stem}{self._mark}")
+        return Job(self.image / relative, mask, self._outputs(base), names(self.image / relative, mask))
 
     def _outputs(self, base: Path) -> list[list[Path]]:
         numbers = [""] if self.n == 1 else [f"-{i}" for i in range(1, self.n + 1)]

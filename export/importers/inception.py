@@ -13,7 +13,7 @@ from export.graph import export, parity
 from export.importers import reading, state
 from export.importers.inception_net import Inception, PytorchFID, TorchFidelity
 from export.provenance import imported, report
-from genfast.bundles import skeleton
+from genfast.bundles import bundle, skeleton
 from genfast.bundles.skeleton import INDEX, WEIGHTS, Skeleton, Source, Unit
 from genfast.errors import InputError
 from genfast.files import atomic
@@ -130,19 +130,19 @@ def inception(weights: Path, out: Path, source: str | None, licence: str | None,
     network = Inception()
     state.load(network, state.tensors(reading.read(weights), weights), weights, "FID's Inception")
     network.eval()
-    given = {"licence": licence} if licence else {}
-    about = skeleton.read(here).manifest["provenance"]
+    fields = skeleton.read(here).manifest
+    about = fields["provenance"]
     about |= imported(weights, source or ("" if any_weights else PUBLIC.url), about["notes"])
+    fields |= {"licence": licence} if licence else {}
     with new(out) as folder:
-        skeleton.fill(here, weights, folder, provenance=about, **given)
+        skeleton.fill(here, weights, folder)
         found = {
             f"{batch} {name}": difference
             for name, (_, path, protocol) in PROTOCOLS.items()
             for batch, difference in parity(protocol(network), folder / path, make_inputs, TOLERANCE).items()
         }
-        proven = {"tolerance": TOLERANCE, "max_abs_difference": found}
-        filled = skeleton.fill(here, weights, folder, provenance=about, parity=proven, **given)
-    report(out, filled.manifest)
+        written = bundle.write(folder, **fields, parity={"tolerance": TOLERANCE, "max_abs_difference": found})
+    report(out, written.manifest)
 
 
 def _check(weights: Path) -> None:

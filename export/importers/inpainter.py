@@ -16,13 +16,14 @@ from export.folder import new
 from export.graph import BATCHES, Array
 from export.provenance import imported, report
 from export.weights import share_weights
-from genfast.bundles import bundle
+from genfast.bundles import bundle, external_data
 from genfast.errors import InputError, ModelError
 from genfast.runtime.session import Session
 
 SIDE = 512  # pixels of the windows, where the graph takes any
 MULTIPLE = 8  # of such a side: the networks halve pictures three times
 LARGEST = 2**30  # bytes of a file
+OPSET = 13  # the operators that are put around the graph have meant the same since then
 OUTSIDE = ("image", "mask", "filled")  # names in the bundle's graph
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")  # of operators that onnxruntime has
 
@@ -79,9 +80,13 @@ def read(path: Path) -> ModelProto:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # what protobuf raises is its own
         raise InputError(f"{path} is no ONNX model: {_line(error)}") from error
-    if any(weight.data_location == TensorProto.EXTERNAL for weight in model.graph.initializer):
+    if external_data.files(path):
         raise InputError(f"{path} keeps weights in other files; give one file, as onnx.save writes it by default")
-    strangers = {f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in DOMAINS}
+    version = max((each.version for each in model.opset_import if each.domain in DOMAINS[:2]), default=0)
+    if version < OPSET:
+        raise InputError(f"{path} is of opset {version}; export it anew with {OPSET} or later")
+    known = {*DOMAINS, *(function.domain for function in model.functions)}
+    strangers = {f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in known}
     if strangers:
         raise InputError(f"{path} needs operators that onnxruntime does not have: {', '.join(sorted(strangers)[:3])}")
     try:
@@ -103,7 +108,7 @@ def _inputs(model: ModelProto, path: Path) -> tuple[ValueInfoProto, ValueInfoPro
         and by_channels.keys() == {3, 1}
         and shapes[0][2:] == shapes[1][2:]
         and all(side % MULTIPLE == 0 for side in shapes[0][2:])
-        and all(each.type.tensor_type.elem_type == TensorProto.FLOAT for each in given)
+        and all(each.type.tensor_type.elem_type == TensorProto.FLOAT for each in (*given, *model.graph.output))
     ):
         return by_channels[3], by_channels[1]
     took = [f"{each.name} {[size or '?' for size in shape]}" for each, shape in zip(given, shapes, strict=True)]

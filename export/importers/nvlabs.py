@@ -43,24 +43,21 @@ def generator(path: Path, preset: str | None = None, config: Path | None = None)
     `path` is a netG_EPOCH.pth, or a content.pth, which holds options itself.
 
     Raises:
-        UsageError: there are no options.
+        UsageError: there are no options, or two of them.
         InputError: a file cannot be read, or one does not fit the other.
     """
+    if preset and config:
+        raise UsageError("--preset and --config both say what the network is; give one of them")
     held = read(path)
-    given: Mapping[str, object] = {}
-    if "netG_dict" in held:
-        state, given, where = *_average(held, path), f"{path} (args)"
+    state, given = _average(held, path) if "netG_dict" in held else (tensors(held, path, "module."), {})
+    if preset:
+        options = PRESETS[preset]
+    elif config or given:
+        options = arguments(read_config(config) if config else given, state, str(config or path), path)
     else:
-        state, where = tensors(held, path, "module."), ""
-    if config:
-        given, where = read_config(config), str(config)
-    elif preset:
-        given, where = PRESETS[preset], f"preset {preset}"
-    if not given:
         raise UsageError(f"{path} says neither its T nor its size; give --preset ({', '.join(PRESETS)}) or --config")
-    options = arguments(given, state, where, path)
     network = NCSNpp(options).eval()
-    load(network, state, path, f"the generator of {where}")
+    load(network, state, path, f"the generator of {preset or config or 'its own options'}")
     return network, options
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,21 +14,6 @@ from torch import Tensor
 from export.importers.ncsnpp import NCSNppConfig
 from genfast.errors import InputError
 from training.recipe import config
-
-_COMMON = {
-    **{"num_channels": 3, "num_res_blocks": 2, "attn_resolutions": [16], "nz": 100, "z_emb_dim": 256},
-    **{"fir": True, "progressive_input": "residual"},
-}
-_HIGH = {**_COMMON, "image_size": 256, "num_channels_dae": 64, "ch_mult": [1, 1, 2, 2, 4, 4], "n_mlp": 3}
-PRESETS: dict[str, dict[str, object]] = {
-    "cifar10": {
-        **_COMMON,
-        **{"image_size": 32, "num_channels_dae": 128, "ch_mult": [1, 2, 2, 2], "n_mlp": 4},
-        **{"num_timesteps": 4, "dataset": "cifar10"},
-    },
-    "celebahq256": {**_HIGH, "num_timesteps": 2, "dataset": "celeba_256"},
-    "lsun-church": {**_HIGH, "num_timesteps": 4, "dataset": "lsun"},
-}
 
 # Options of training, of measuring, and of what the network has not: they change no picture.
 _ELSEWHERE = frozenset(
@@ -69,6 +54,35 @@ class Arguments(NCSNppConfig):
             levels = torch.exp(-(time**2) * (self.beta_max - self.beta_min) / 2 - time * self.beta_min)
         return (levels / levels[0]).tolist()
 
+
+_CELEBAHQ = Arguments(
+    image_size=256,
+    num_channels=3,
+    num_channels_dae=64,
+    ch_mult=(1, 1, 2, 2, 4, 4),
+    num_res_blocks=2,
+    attn_resolutions=(16,),
+    nz=100,
+    z_emb_dim=256,
+    n_mlp=3,
+    fir=True,
+    progressive_input="residual",
+    num_timesteps=2,
+    dataset="celebahq256",
+)
+PRESETS = {
+    "cifar10": replace(
+        _CELEBAHQ,
+        image_size=32,
+        num_channels_dae=128,
+        ch_mult=(1, 2, 2, 2),
+        n_mlp=4,
+        num_timesteps=4,
+        dataset="cifar10",
+    ),
+    "celebahq256": _CELEBAHQ,
+    "lsun-church": replace(_CELEBAHQ, num_timesteps=4, dataset="lsun-church"),
+}
 
 _ARGUMENTS = TypeAdapter(Arguments)
 

@@ -101,19 +101,28 @@ def find(name_or_path: str, steps: int | None = None, loss: str | None = None) -
     except AbsentError:
         if mirror.address() is None:
             raise
-    return pull(catalog.entry(name_or_path).variant(steps, loss).bundle)
+    return pull(catalog.entry(name_or_path).variant(steps, loss).bundle, mirror.fetch)
 
 
-def pull(name: str) -> Path:
+def fetch(name: str, folder: Path) -> None:
+    """From the mirror, where it has the bundle; else from those who publish its weights, where only its graphs ship."""
+    try:
+        return mirror.fetch(name, folder)
+    except AbsentError:
+        if skeleton.locate(name) is None:
+            raise
+    skeleton.fetch(name, folder)
+
+
+def pull(name: str, fetch: Callable[[str, Path], None] = fetch) -> Path:
     """The folder of a bundle of the catalogue: shipped, whole in the cache, or else fetched.
 
-    From the mirror, or from those who publish its weights, where only its graphs ship. Raises AbsentError where neither
-    has it, ModelError where fetching fails.
+    Raises AbsentError where it is nowhere, ModelError where fetching fails.
     """
     folder = locate(name)
     if folder and (is_shipped(folder) or _fault(folder) is None):
         return folder
-    return _obtain(name, partial(_fetch, name))
+    return _obtain(name, partial(fetch, name))
 
 
 def pull_repository(address: str) -> dict[str, Path]:
@@ -147,16 +156,6 @@ def _obtain(name: str, fetch: Callable[[Path], None], sha256: str | None = None)
             f"cannot write into {bundles()}: {error.strerror or error}; mend that, or set GENFAST_CACHE"
         ) from error
     return target
-
-
-def _fetch(name: str, folder: Path) -> None:
-    """From the mirror, where it has the bundle; else from those who publish the weights, where the graphs are here."""
-    try:
-        return mirror.fetch(name, folder)
-    except AbsentError:
-        if skeleton.locate(name) is None:
-            raise
-    skeleton.fetch(name, folder)
 
 
 @dataclass(frozen=True)

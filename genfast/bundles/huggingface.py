@@ -36,7 +36,7 @@ def folder_name(address: str) -> str:
 
 def _parse(address: str) -> tuple[str, str]:
     match = _ADDRESS.fullmatch(address)
-    if match is None or ".." in address:
+    if match is None or ".." in address or "--" in address:
         raise UsageError(f"{address} is no address of the hub; give hf://OWNER/REPO or hf://OWNER/REPO@REVISION")
     return match[1], match[2] or "main"
 

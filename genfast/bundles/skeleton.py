@@ -103,10 +103,10 @@ def fetch(name: str, folder: Path) -> None:
     file.unlink()
 
 
-def fill(here: Path, file: Path, folder: Path, **fields: object) -> Bundle:
+def fill(here: Path, file: Path, folder: Path) -> Bundle:
     """Make `folder` the bundle of the skeleton at `here`, with the weights of a file such as the public one.
 
-    `fields` of the manifest replace those of the skeleton. Raises InputError where the file holds another network.
+    Raises InputError where the file holds another network.
     """
     skeleton = read(here)
     state = torch_file.read(file)
@@ -116,7 +116,7 @@ def fill(here: Path, file: Path, folder: Path, **fields: object) -> Bundle:
                 out.write(values.astype("<f4").tobytes())
     for graph in here.glob("*.onnx"):
         shutil.copyfile(graph, folder / graph.name)
-    return bundle.write(folder, **{**skeleton.manifest, **fields})
+    return bundle.write(folder, **skeleton.manifest)
 
 
 def _folded(

@@ -86,7 +86,7 @@ def _parsed(file: BinaryIO) -> Any:
                 stack.append({"EMPTY_DICT": {}, "EMPTY_LIST": [], "EMPTY_TUPLE": ()}[code.name])
             case "NONE" | "NEWTRUE" | "NEWFALSE":
                 stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[code.name])
-            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINUNICODE" | "GLOBAL":
+            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINUNICODE" | "SHORT_BINSTRING" | "GLOBAL":
                 stack.append(value)
             case "BINPUT" | "LONG_BINPUT":
                 memo[value] = stack[-1]
@@ -97,6 +97,9 @@ def _parsed(file: BinaryIO) -> Any:
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
                 length = int(code.name[-1])
                 stack[-length:] = [tuple(stack[-length:])]
+            case "APPEND":
+                item = stack.pop()
+                stack[-1].append(item)
             case "APPENDS":
                 items = since_mark()
                 stack[-1].extend(items)
@@ -114,7 +117,7 @@ def _parsed(file: BinaryIO) -> Any:
                 arguments, called = stack.pop(), stack.pop()
                 if called not in (_DICTIONARY, _TENSOR):
                     raise ValueError(f"it asks to call {called}, and nothing of a file is run")
-                stack.append({} if called == _DICTIONARY else _Tensor(*arguments[:4]))
+                stack.append(dict(*arguments) if called == _DICTIONARY else _Tensor(*arguments[:4]))
             case "BUILD":
                 stack.pop()  # attributes, such as versions of modules
             case other:

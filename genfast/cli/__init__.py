@@ -15,6 +15,7 @@ from genfast.cli.fid import fid
 from genfast.cli.info import info
 from genfast.cli.inpaint import inpaint
 from genfast.cli.models import models
+from genfast.cli.options import SharedCommand
 from genfast.cli.output import one_line, print_json
 from genfast.cli.pull import pull
 from genfast.cli.reconstruct import reconstruct
@@ -43,7 +44,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {  # in the order of --help
     bench: "genfast bench avatars1024 --steps 4,8,16",
 }
 for command, example in _EXAMPLES.items():
-    app.command(epilog=f"Example: {example}")(command)
+    app.command(epilog=f"Example: {example}", cls=SharedCommand)(command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genfast.cli.options import Device, Threads, numbers
+from genfast.cli.options import MACHINES, Device, Ray, Share, Threads, numbers, shard
 from genfast.cli.output import Json, print_json
 from genfast.errors import UsageError
 from genfast.progress import progress
 
 if TYPE_CHECKING:
+    from genfast.metrics.seen import Seen
+    from genfast.metrics.statistics import Drawn
     from genfast.models.base import Model
-    from genfast.types import Pixels
 
 # Options that folders do not take.
 _DRAWING = ("model", "against", "steps", "loss", "samples", "seed", "seeds", "batch", "plot")
@@ -58,6 +59,25 @@ def fid(
         Path | None, typer.Option(help="Write the statistics of A to this .npz, by efficientnet-lite0 unless named.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw FID over the number of steps to this .png.")] = None,
+    ray: Ray = None,
+    share: Share = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="With --shard: where all shards write what they saw.", rich_help_panel=MACHINES
+        ),
+    ] = None,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="With --shard: keep what it wrote.", rich_help_panel=MACHINES)
+    ] = False,
+    merge: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Measure what shards wrote there; where they read a folder, --against another.",
+            rich_help_panel=MACHINES,
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the .npz or .png if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
 ) -> None:
@@ -72,16 +92,31 @@ def fid(
     Quote FID with n beside its floor: it falls as images get more. KID does not, and lies about 0 where images are as
     good as real ones, a little below as often as above.
     """
-    from genfast.metrics import evaluate, folders
+    from genfast import outputs
+    from genfast.metrics import evaluate, folders, parts
+    from genfast.metrics.seen import Timed
+    from genfast.tasks.embed import embed
 
     given = [name for name in _DRAWING if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
-    if a and given:
-        raise UsageError(f"--{given[0]} is about images to draw, but {a} is given; leave one of them away")
+    known = merge or a
+    if merge and given == ["against"]:
+        given = []
+    if known and given:
+        raise UsageError(f"--{given[0]} is about images to draw, but {known} is given; leave one of them away")
     extractor = None if features == "all" else features
     seeing: Json = {"device": device.split(",")[0], "threads": threads}
     reading: Json = {**seeing, "resize": _size(resize)}
     if resize and not a:
         raise UsageError("--resize is about the images of folders; leave it away")
+    part = shard(share, ray)
+    if ray and known:
+        raise UsageError("--ray is about images to draw; leave it away, or share a folder out by --shard")
+    if (out is None) != (part is None) or (skip_existing and not part):
+        raise UsageError("--shard, --out and --skip-existing go together: genfast fid --shard K/N --out FOLDER")
+    if a and merge:
+        raise UsageError(f"--merge measures what shards wrote, not {a}; give --against {a} to measure against it")
+    if (part or merge) and (b or save_stats or plot or (part and (merge or against))):
+        raise UsageError("a shard measures nothing, and --merge only what shards wrote; leave the rest away")
 
     if save_stats:
         if a is None or b is not None:
@@ -89,33 +124,57 @@ def fid(
         _check_target(save_stats, ".npz", overwrite)
         about = folders.save_statistics(a, save_stats, extractor, **reading)
         if as_json:
-            print_json({"path": str(save_stats), **about.model_dump()})
+            print_json({"path": str(save_stats), **about.model_dump(exclude={"part"})})
         else:
             print(save_stats)
         return
-    if a:
+    nothing = dict.fromkeys(("model", "steps", "loss", "seed", "seconds_per_image"))
+    results: list[Result] = []
+    plans: list[parts.Plan] = []
+    if merge:
+        for source, score in parts.measure(merge, against, extractor, **seeing):
+            results.append({**nothing, **_said(source), **asdict(score)})
+    elif a and part:
+        plans.append(parts.of_folder(a, part, extractor, **reading))
+    elif a:
         if b is None:
             raise UsageError(f"nothing to measure {a} against; give a second folder or a statistics file (.npz)")
-        nothing = dict.fromkeys(("model", "steps", "loss", "seed", "seconds_per_image"))
         scores = folders.between(a, b, extractor, **reading)
-        results: list[Result] = [{**nothing, **asdict(score)} for score in scores]
+        results = [{**nothing, **asdict(score)} for score in scores]
     else:
         if plot:
             _check_target(plot, ".png", overwrite)
             _check_matplotlib()
-        models = _models(model, numbers("--steps", steps) or [None], loss, device, threads)
-        if against:
-            references = folders.against(against, extractor, **seeing)
+        models = _models(model, numbers("--steps", steps) or [None], loss, device, threads, ray)
+        if part:
+            references, embedders = [], parts.judges(models[0][0], extractor, **seeing)
         else:
-            references = evaluate.references(evaluate.images_of(models[0][0]), extractor, **seeing)
-        results = []
+            if against:
+                references = folders.against(against, extractor, **seeing)
+            else:
+                references = evaluate.references(evaluate.images_of(models[0][0]), extractor, **seeing)
+            embedders = [embedder for embedder, _ in references]
         for sampler, known_loss in models:
             for each in range(seed, seed + seeds):
-                timed = evaluate.Timed(sampler.batches(range(samples), seed=each, batch=batch))
-                scores = evaluate.evaluate(_watched(timed, samples, f"{sampler.steps} steps, seed {each}"), references)
-                drawn = {"model": sampler.name, "steps": sampler.steps, "loss": known_loss, "seed": each}
-                drawn["seconds_per_image"] = timed.seconds / timed.images
-                results += [{**drawn, **asdict(score)} for score in scores]
+                drawn = parts.drawn(sampler, known_loss, each)
+                rows = range(samples)
+                if part:
+                    plan, rows = parts.of(part, samples, drawn)
+                seen = Timed(embed(sampler, embedders, rows, each, batch=batch, threads=threads, far=bool(ray)))
+                watched = _watched(seen, len(rows), f"{sampler.steps} steps, seed {each}")
+                if part:
+                    plans.append(parts.Plan(plan, "samples", embedders, watched))
+                    continue
+                scores = evaluate.score(watched, references)
+                said = _said(drawn) | {"seconds_per_image": seen.seconds / seen.images}
+                results += [{**said, **asdict(score)} for score in scores]
+    if out:
+        written = parts.write(plans, out, outputs.existing(overwrite, skip_existing))
+        if as_json:
+            print_json({"parts": [str(path) for path in written]})
+        else:
+            print(*written, sep="\n")
+        return
 
     unreliable = (f"{result['features']}: {warning}" for result in results for warning in result["warnings"])
     for line in dict.fromkeys(unreliable):
@@ -136,7 +195,7 @@ def fid(
 
 
 def _models(
-    name: str, steps: Sequence[int | None], loss: str | None, device: str, threads: int | None
+    name: str, steps: Sequence[int | None], loss: str | None, device: str, threads: int | None, ray: str | None
 ) -> list[tuple["Model", str | None]]:
     """Each model with the loss that it was trained by: all at once, so that what is missing is missed at the start."""
     from genfast import api
@@ -145,7 +204,7 @@ def _models(
     entry = catalog.entries().get(name)
     return [
         (
-            api.load(name, steps=number, loss=loss, device=device, threads=threads, stand_in=False),
+            api.load(name, steps=number, loss=loss, device=device, threads=threads, stand_in=False, ray=ray),
             entry.variant(number, loss).loss if entry else None,
         )
         for number in steps
@@ -179,11 +238,15 @@ def _check_matplotlib() -> None:
         raise UsageError("--plot needs matplotlib; install genfast[plot], or leave it away") from error
 
 
-def _watched(batches: Iterable["Pixels"], total: int, label: str) -> Iterator["Pixels"]:
+def _watched(batches: "Iterable[Seen]", total: int, label: str) -> "Iterator[Seen]":
     with progress(label, total) as advance:
-        for images in batches:
-            yield images
-            advance(len(images))
+        for seen in batches:
+            yield seen
+            advance(len(seen.features[0]))
+
+
+def _said(drawn: "Drawn | None") -> Json:
+    return drawn.model_dump(include={"model", "steps", "loss", "seed"}) if drawn else {}
 
 
 def _columns(card: Sequence[Result]) -> list[list[Result]]:

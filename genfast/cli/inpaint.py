@@ -2,10 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
-from io import BytesIO
+from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,16 +15,21 @@ from genfast import __version__
 from genfast.cli.options import (
     OUTPUT,
     AsJson,
+    Collect,
     Device,
     Given,
     History,
     ModelName,
     Overwrite,
+    Ray,
+    Share,
     SkipExisting,
     Threads,
     chosen,
+    delivery,
     said,
     sampler_options,
+    shard,
 )
 from genfast.cli.output import Json, Spooled, one_line, print_json
 from genfast.errors import InputError, UsageError
@@ -32,10 +37,7 @@ from genfast.progress import progress
 from genfast.samplers.options import RePaintOptions
 
 if TYPE_CHECKING:
-    from genfast.images.photo import Photo
-    from genfast.inpainting.fill import Fill
-    from genfast.outputs import Job
-    from genfast.types import Mask
+    from genfast.tasks.inpaint import Filled, Painted
 
 
 @sampler_options(RePaintOptions)
@@ -86,6 +88,9 @@ def inpaint(
     as_json: AsJson = False,
     device: Device = "auto",
     threads: Threads = None,
+    ray: Ray = None,
+    collect: Collect = False,
+    share: Share = None,
     *,
     given: Given,
 ) -> None:
@@ -96,14 +101,14 @@ def inpaint(
     In a folder, an image and its mask have the same path but for the suffix.
     """
     from genfast import api, outputs
-    from genfast.bundles import catalog
-    from genfast.files import atomic
-    from genfast.images import io, params, photo, sheets
-    from genfast.images.jpeg import repainted
-    from genfast.inpainting import fill, masks
+    from genfast.images.params import GenerationParams
+    from genfast.jobs import STDIN
+    from genfast.tasks.delivery import Delivery, write
+    from genfast.tasks.inpaint import Paint
 
     existing = outputs.existing(overwrite, skip_existing)
-    piped = out == outputs.STDIN or (image == outputs.STDIN and out is None)
+    part = shard(share, ray)
+    piped = out == STDIN or (image == STDIN and out is None)
     if piped and image.is_dir():
         raise UsageError(f"standard output takes one image, and {image} is a folder; name a folder with --out")
     if piped and (n > 1 or history or as_json):
@@ -112,112 +117,77 @@ def inpaint(
         raise UsageError("--invert is about a mask; give one, or leave it away")
     if piped and sys.stdout.name == os.devnull:
         raise UsageError("standard output is closed; name a file with --out")
+    if ray and image == STDIN:
+        raise UsageError("--ray takes files that all machines can read, not standard input")
     if piped:
         out, existing = None, "overwrite"  # nothing
-    jobs = outputs.InpaintFiles(image, mask, out, n=n, format=format, history=history, existing=existing)
+    jobs = outputs.InpaintFiles(image, mask, out, n=n, format=format, history=history, existing=existing, shard=part)
     if not piped:
         jobs.prepare()
-    edge: Json = {"grow": grow, "feather": feather, "context": context}
-    painter = api.load(model, steps=steps, device=device, threads=threads)
-    options = chosen(painter, painter.fill_options, given)
+    painter = api.load(model, steps=steps, device=device, threads=threads, ray=ray)
     if n > 1 and not painter.varied:
         raise UsageError(f"{painter.name} has one fill for a hole, not {n}; leave -n away")
-
-    def say(line: str) -> None:
-        print("genfast:", line, file=sys.stderr)
-
     if seed and not painter.varied:
-        say(f"{painter.name} has one fill for a hole, whatever the seed")
-
-    def hole_of(job: "Job", picture: "Photo", name: str) -> "tuple[Photo, Mask]":
-        """What is to be filled, and the picture that it is a hole of."""
-        if mask is None:
-            return photo.opaque(picture, name)
-        if job.mask is None:
-            raise InputError(f"{job.image} has no mask: there is no {job.image.stem}.* at its place in {mask}")
-        return picture, masks.read(job.mask, picture.colours.shape[:2], invert=invert)
-
-    def fills(job: "Job", source: "BytesIO | Path", advance: Callable[[int], None]) -> "tuple[Photo, Mask, list[Fill]]":
-        name = io.name(source)
-        picture, hole = hole_of(job, photo.read(source), name)
-        if not photo.fits(picture, jobs.format):
-            what = "bits or pixels" if picture.alpha is None else "bits, pixels or transparency"
-            raise InputError(f"{name} has more {what} than {jobs.format} holds; give --format png")
-        if photo.loses_meaning(picture, jobs.format):
-            say(f"{jobs.format} does not hold what {name} says of its colours, which may look different")
-        if not hole.any():
-            say(f"{job.mask or name} repaints nothing; {name} comes out as it is")
-        settings: Json = {"n": n, "seed": seed, "history": history, "advance": advance}
-        settings |= {"label": label, "options": options, **edge}
-        found = fill.inpaint(painter, picture.colours, hole, **settings)
-        entry = catalog.entries().get(painter.name)
-        near = found[0].psnr_around
-        if entry and entry.familiar_psnr and near is not None and near < entry.familiar_psnr:
-            known = f"what {painter.name} was trained on ({entry.summary})"
-            say(f"{name} is unlike {known}: its fill may not suit it")
-        return picture, masks.grown(hole, grow), found
-
-    def encoded(job: "Job", source: "BytesIO | Path", picture: "Photo", hole: "Mask", comment: str) -> bytes:
-        """The file of a filled picture."""
-        if jobs.format == "jpeg":
-            old = source.getvalue() if isinstance(source, BytesIO) else source.read_bytes()
-            if kept := repainted(old, picture, hole, comment):
-                return kept
-            say(f"{io.name(source)} is encoded anew as JPEG: what is outside the mask keeps its looks, not its bits")
-        file = BytesIO()
-        photo.write(file, picture, comment, jobs.format)
-        return file.getvalue()
-
-    def about(job: "Job", index: int) -> params.GenerationParams:
-        chosen = {name: value for name, value in {**edge, "invert": invert, "history": history}.items() if value}
-        chosen |= {} if jobs.format == "png" else {"format": jobs.format}
-        chosen |= {} if feather is None else {"feather": feather}
-        chosen |= ({} if label is None else {"class": label}) | said(given)
-        return params.GenerationParams(
+        print(f"genfast: {painter.name} has one fill for a hole, whatever the seed", file=sys.stderr)
+    paint = Paint(
+        Delivery(collect=True),
+        format=jobs.format,
+        masks=mask,
+        n=n,
+        seed=seed,
+        grow=grow,
+        feather=feather,
+        context=context,
+        invert=invert,
+        history=history,
+        label=label,
+        options=chosen(painter, painter.fill_options, given),
+        said=said(given),
+        drawn_by=GenerationParams(
             model=painter.name,
             bundle=painter.bundle.sha256,
             steps=painter.fill_steps,
             seed=seed,
-            index=index,
+            index=0,
             n=n,
-            options=chosen,
-            inpainted=_names(job.image, job.mask),
             version=__version__,
-        )
-
+        ),
+    )
     for job in jobs.kept():
-        for paths in job.outputs:
-            params.check_kept(paths[0], partial(about, job))
+        paint.check_kept(job)
     listed, failed = Spooled(), False
-    with progress("inpainting", len(jobs) * n) as advance:
-        for job in jobs:
-            source = _standard_input() if job.image == outputs.STDIN else job.image
+
+    def finish(painted: "Painted") -> "Painted":
+        for line in painted.said:
+            print("genfast:", line, file=sys.stderr)
+        if painted.error and not image.is_dir():
+            raise InputError(painted.error)
+        if piped:
+            ((_, content),) = painted.contents
+            sys.stdout.buffer.write(content)
+        else:
+            write(painted.contents)
+        if not (alone and painted.fills):
+            advance(n)
+        return replace(painted, contents=[])
+
+    alone = painter.places == 1  # then each fill is told of when it is done
+    delivered = nullcontext(paint.delivery) if piped else delivery(jobs.folder, ray, collect)
+    with progress("inpainting", len(jobs) * n) as advance, delivered as how:
+        paint = replace(paint, delivery=how, advance=advance if alone else None)
+        todo, ahead = tee(jobs)
+        paintings = painter.map(paint, (job.absolute() if ray else job for job in ahead), finish)
+        for job, painted in zip(todo, paintings, strict=True):
             told: Json = {"image": str(job.image), "mask": job.mask and str(job.mask)}
-            try:
-                picture, hole, found = fills(job, source, advance)
-            except InputError as error:
-                if not image.is_dir():
-                    raise
-                say(one_line(str(error)))
-                listed.append(told | {"error": str(error)})
+            if painted.error:
+                print("genfast:", one_line(painted.error), file=sys.stderr)
+                listed.append(told | {"error": painted.error})
                 failed = True
-                advance(n)
                 continue
-            if piped:
-                filled = replace(picture, colours=found[0].image)
-                sys.stdout.buffer.write(encoded(job, source, filled, hole, about(job, 0).comment()))
-                return
-            for one, paths in zip(found, job.outputs, strict=True):
-                comment = about(job, one.index).comment()
-                with atomic(paths[0]) as file:
-                    file.write(encoded(job, source, replace(picture, colours=one.image), hole, comment))
-                if history and one.history:
-                    io.write_animation(paths[1], one.history, comment)
-                    io.write(paths[2], sheets.strip(one.history), comment)
-            cards = [_card(*pair) for pair in zip(found, job.outputs, strict=True)]
+            cards = [_card(*pair) for pair in zip(painted.fills, job.outputs, strict=True)]
             if as_json:
                 listed.append(told | {"fills": cards})
-            else:
+            elif not piped:
                 print(*(path for card in cards for path in _paths(card)), sep="\n", flush=True)
 
     if as_json:
@@ -226,23 +196,9 @@ def inpaint(
         raise typer.Exit(1)
 
 
-def _standard_input() -> BytesIO:
-    try:
-        return BytesIO(sys.stdin.buffer.read())
-    except OSError as error:
-        raise InputError(f"standard input cannot be read: {error.strerror or error}") from error
-
-
-def _names(image: Path, mask: Path | None) -> tuple[str, ...]:
-    """The names of two files, with their folders where these are equal, as text, which on Linux they need not be."""
-    files = [path for path in (image, mask) if path]
-    paths = [Path(path.parent.name if mask and image.name == mask.name else "", path.name) for path in files]
-    return tuple(os.fsencode(path).decode(errors="replace") for path in paths)
-
-
-def _card(fill: "Fill", paths: list[Path]) -> Json:
-    """What --json says of a fill. An image that nothing is repainted in has no history."""
-    named = dict(zip(["path", "history", "strip"], map(str, paths if fill.history else paths[:1]), strict=False))
+def _card(fill: "Filled", paths: list[Path]) -> Json:
+    """What --json says of a fill."""
+    named = dict(zip(["path", "history", "strip"], map(str, paths if fill.has_history else paths[:1]), strict=False))
     return named | {"index": fill.index} | ({} if fill.score is None else {"score": fill.score})
 
 

@@ -1,19 +1,28 @@
 """Options that several commands take."""
 
 import inspect
+import os
+import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from genfast.errors import UsageError
 from genfast.samplers.options import SAMPLERS, Options, TokenOptions, flag
+from genfast.shards import Shard
 
 if TYPE_CHECKING:
-    from genfast.models.base import Model
+    from typer._click import Context
 
-OUTPUT, DEVICES, WEIGHTS = "Output", "Devices", "Weights"  # panels of --help
+    from genfast.models.base import Model
+    from genfast.tasks.delivery import Delivery
+
+OUTPUT, DEVICES, WEIGHTS, MACHINES = "Output", "Devices", "Weights", "Many machines"  # panels of --help
 SAMPLING = "Samplers, for whoever wants to turn knobs"
 
 ModelName = Annotated[str, typer.Option(help="A model by name (see genfast models), or a folder.")]
@@ -42,8 +51,64 @@ History = Annotated[
     ),
 ]
 
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[ADDRESS]",
+        help="Share the work out among the machines of a Ray cluster; without an address, that of RAY_ADDRESS, "
+        "or the cores of this machine.",
+        rich_help_panel=MACHINES,
+    ),
+]
+Collect = Annotated[
+    bool,
+    typer.Option("--collect", help="With --ray: what the machines make is sent here.", rich_help_panel=MACHINES),
+]
+Share = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="[K/N]",
+        help="Do share K of N alone, counted from 0; without K/N, that of a Slurm array. In a Kubernetes job: auto/N.",
+        rich_help_panel=MACHINES,
+    ),
+]
+_LEFT_OUT = {
+    "--ray": (os.environ.get("RAY_ADDRESS") or "local", r"local|auto|ray://.+|[^/]+:\d+"),
+    "--shard": ("auto", r"[\d/]+|auto.*"),
+}
+"""Options that may stand alone: what they mean then, and what a value looks like."""
+
 Given = dict[str, int | float | str]
 """What was given of the options of samplers, by the names of their fields, and "sampler"."""
+
+
+class SharedCommand(TyperCommand):
+    """A command whose options --ray and --shard may stand without a value, which typer does not know."""
+
+    def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
+        spelled = list(args)
+        for place, (word, following) in enumerate(zip(args, [*args[1:], ""], strict=False)):
+            default, pattern = _LEFT_OUT.get(word, ("", ""))
+            if default and not re.fullmatch(pattern, following):
+                spelled[place] = f"{word}={default}"
+        return super().parse_args(ctx, spelled)
+
+
+def shard(text: str | None, ray: str | None) -> Shard | None:
+    """What --shard says. Raises UsageError for what is no share, and beside --ray."""
+    if text and ray:
+        raise UsageError("--ray and --shard exclude each other: Ray shares the work out itself")
+    return Shard.parse(text) if text else None
+
+
+def delivery(folder: Path, ray: str | None, collect: bool) -> "AbstractContextManager[Delivery]":
+    """How files come into a folder. Raises UsageError for --collect without --ray."""
+    from genfast.tasks.delivery import Delivery, shared
+
+    if collect and ray is None:
+        raise UsageError("--collect is about --ray; leave it away, or give both")
+    return shared(folder.absolute()) if ray and not collect else nullcontext(Delivery(collect))
 
 
 def numbers(option: str, text: str | None) -> list[int]:

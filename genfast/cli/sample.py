@@ -1,8 +1,7 @@
 """`genfast sample`: draw images into a folder."""
 
 import math
-from collections.abc import Iterator
-from itertools import chain, tee
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,22 +13,27 @@ from genfast.cli.options import (
     OUTPUT,
     WEIGHTS,
     AsJson,
+    Collect,
     Device,
     Given,
     History,
     ModelName,
     Overwrite,
+    Ray,
+    Share,
     SkipExisting,
     Threads,
     chosen,
+    delivery,
     said,
     sampler_options,
+    shard,
 )
 from genfast.cli.output import Spooled, print_json
 from genfast.progress import progress
 
 if TYPE_CHECKING:
-    from genfast.types import Pixels
+    from genfast.tasks.sample import Drawn
 
 _SHEET_SIDE = 2048  # pixels: where images are large, a contact sheet shrinks them to about this in all
 
@@ -78,6 +82,9 @@ def sample(
         int | None,
         typer.Option(min=1, help="Images drawn at once; changes speed, not images.", rich_help_panel=DEVICES),
     ] = None,
+    ray: Ray = None,
+    collect: Collect = False,
+    share: Share = None,
     *,
     given: Given,
 ) -> None:
@@ -87,45 +94,41 @@ def sample(
     """
     from genfast import api, outputs
     from genfast.images import folder, io, params, sheets
+    from genfast.tasks.delivery import Delivery, write
+    from genfast.tasks.sample import Draw
 
     existing = outputs.existing(overwrite, skip_existing)
-    sampler = api.load(model, steps=steps, loss=loss, device=device, threads=threads, stand_in=not no_stand_in)
+    part = shard(share, ray)
+    sampler = api.load(model, steps=steps, loss=loss, device=device, threads=threads, stand_in=not no_stand_in, ray=ray)
     options = chosen(sampler, sampler.options, given)
     indices = range(start, start + n)
     sampler.check(seed, indices, label, options)
+    if part:
+        indices, grid = part.of(indices), False
     files = outputs.SampleFiles(out, sampler.name, seed, indices, format, history, grid, existing)
-
-    def about(index: int, label: str | None, n: int = 1, history: bool = False) -> params.GenerationParams:
-        chosen = said(given) | ({} if label is None else {"class": label}) | ({"history": True} if history else {})
-        chosen |= ({} if loss is None else {"loss": loss}) | ({} if format == "png" else {"format": format})
-        return params.GenerationParams(
-            model=sampler.name,
-            bundle=sampler.bundle.sha256,
-            steps=sampler.steps,
-            seed=seed,
-            index=index,
-            n=n,
-            options=chosen,
-            version=__version__,
-        )
+    drawn_by = params.GenerationParams(
+        model=sampler.name,
+        bundle=sampler.bundle.sha256,
+        steps=sampler.steps,
+        seed=seed,
+        index=start,
+        options=({} if loss is None else {"loss": loss}) | ({} if format == "png" else {"format": format}),
+        version=__version__,
+    )
+    draw = Draw(
+        files.absolute() if ray else files, Delivery(), sampler.batch_size(batch), label, options, said(given), drawn_by
+    )
 
     def check_kept(index: int, path: Path) -> None:
-        params.check_kept(path, lambda _: about(index, sampler.label(index, label)))
+        params.check_kept(path, lambda _: draw.params(sampler.label(index, label), index=index))
 
-    def drawn() -> "Iterator[tuple[int, list[Pixels]]]":
-        """Each image that is missing, or how it comes about."""
-        if history:
-            for index in files.missing():
-                yield index, list(sampler.history(index, seed=seed, label=label, options=options))
-            return
-        todo, ahead = tee(files.missing())
-        wanted = ahead if existing == "skip" else indices  # whose number is known, to be shared out
-        images = chain.from_iterable(sampler.batches(wanted, seed=seed, batch=batch, label=label, options=options))
-        for index, image in zip(todo, images, strict=True):
-            yield index, [image]
+    def finish(drawn: "Drawn") -> "Drawn":
+        write((path, content) for path, content in drawn.contents if not files.keeps(path))
+        advance(len(drawn.indices))
+        return replace(drawn, contents=[])
 
     files.prepare(check_kept)
-    images, told = drawn(), start
+    told = indices.start
     listed = Spooled()
 
     def tell(until: int) -> None:
@@ -138,26 +141,23 @@ def sample(
                 listed.append({**named, "index": index} | ({"class": name} if name else {}))
             else:
                 print(*files.paths(index), sep="\n", flush=True)
-            advance(1)
         told = until
 
-    with progress("drawing", n) as advance:
-        for index, frames in images:
-            for path, part in zip(files.paths(index), files.parts, strict=True):
-                if files.keeps(path):
-                    continue
-                comment = about(index, sampler.label(index, label), history=part != "").comment()
-                if part == "-history":
-                    io.write_animation(path, frames, comment)
-                else:
-                    io.write(path, sheets.strip(frames) if part else frames[-1], comment)
-            tell(index + 1)
+    with progress("drawing", len(indices)) as advance, delivery(out, ray, collect) as how:
+        for drawn in sampler.map(replace(draw, delivery=how), sampler.chunks(files.missing(), batch), finish):
+            if drawn.indices:
+                until = drawn.indices[-1] + 1
+                advance(until - told - len(drawn.indices))  # those that were there
+                tell(until)
+            if drawn.error:
+                raise drawn.error
+        advance(indices.stop - told)
         tell(indices.stop)
     if files.sheet and not files.keeps(files.sheet):
         # Read back, so that files that were there already are shown as they are.
         shown = [files.paths(index)[0] for index in files.shown]
         tiles = folder.read_all(shown, side=_SHEET_SIDE // math.ceil(math.sqrt(len(shown))))
-        io.write(files.sheet, sheets.contact_sheet(tiles), about(start, label, len(tiles)).comment())
+        io.write(files.sheet, sheets.contact_sheet(tiles), draw.params(label, index=start, n=len(tiles)).comment())
     if as_json:
         print_json({"model": sampler.name, "images": listed, "grid": files.sheet and str(files.sheet)})
     elif files.sheet:

@@ -101,19 +101,28 @@ def read_all(paths: Sequence[Path], side: int | None = None) -> Pixels:
     return np.stack([shrink(image, side or max(image.shape)) for image in _alike(map(_read, paths))])
 
 
-def read_folder(folder: Path, resize: Size | None = None, mixed: bool = False) -> Iterator[Pixels]:
-    """Read all images under a folder, some 64 MB at a time: uint8 [B, H, W, C].
+def pictures(folder: Path) -> Iterator[Path]:
+    """The images under a folder, without sheets and histories that genfast wrote, unless there is nothing else.
 
-    Those of other sizes, or grey among colour, are made alike by `resize`: RGB, by Pillow's bicubic filter; `mixed`
-    ones stay as they are, and what is read at a time ends where the next differs. Sheets and
-    histories that genfast wrote beside its images are left out, unless there is nothing else. Raises InputError as
-    Folder and `read_all` do.
+    Raises InputError as Folder does.
     """
     found = Folder(folder)
     paths = (folder / path for path in found if not _shows_several(folder / path))
     first = next(paths, None)
-    every = chain([first], paths) if first else (folder / path for path in found)
-    images = map(partial(_read, resize=resize), every)
+    return chain([first], paths) if first else (folder / path for path in found)
+
+
+def read_folder(
+    folder: Path, resize: Size | None = None, rows: range | None = None, mixed: bool = False
+) -> Iterator[Pixels]:
+    """Read all `pictures` of a folder, or those rows of them, some 64 MB at a time: uint8 [B, H, W, C].
+
+    Those of other sizes, or grey among colour, are made alike by `resize`: RGB, by Pillow's bicubic filter; `mixed`
+    ones stay as they are, and what is read at a time ends where the next differs. Raises InputError as Folder and
+    `read_all` do.
+    """
+    paths = pictures(folder) if rows is None else islice(pictures(folder), rows.start, rows.stop)
+    images = map(partial(_read, resize=resize), paths)
     alike = (image for _, image in images) if mixed else _alike(images, "; give --resize WxH")
     for _, run in groupby(alike, np.shape):
         yield from _stacked(run)

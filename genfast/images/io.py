@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,6 +36,13 @@ def write(path: Path, image: Pixels, comment: str | None = None) -> None:
         encode(file, to_pillow(image), path.suffix[1:], comment)
 
 
+def encoded(image: Pixels, format: str, comment: str | None = None) -> bytes:
+    """The file that `write` writes in a Format."""
+    file = BytesIO()
+    encode(file, to_pillow(image), format, comment)
+    return file.getvalue()
+
+
 def encode(file: BinaryIO, image: Image.Image, format: str, comment: str | None = None, **kept: object) -> None:
     """Write an image in a Format, with what Pillow is to keep beside its pixels, and a comment.
 
@@ -57,23 +65,23 @@ def encode(file: BinaryIO, image: Image.Image, format: str, comment: str | None 
     image.save(file, format, **{**_CODING[format], **kept})
 
 
-def write_animation(path: Path, frames: Sequence[Pixels], comment: str | None = None) -> None:
-    """Write frames as one animated PNG that stays on the last of them for longer, with a comment as `write` does.
+def animation(frames: Sequence[Pixels], comment: str | None = None) -> bytes:
+    """The file of one animated PNG of frames that stays on the last of them for longer, with a comment as in `write`.
 
     Who does not animate it shows the last frame.
     """
-    last = to_pillow(frames[-1])
-    with atomic(path) as file:
-        encode(
-            file,
-            last,
-            "png",
-            comment,
-            save_all=True,
-            default_image=True,
-            append_images=[to_pillow(frame) for frame in frames],
-            duration=[150] * (len(frames) - 1) + [2000],  # milliseconds
-        )
+    last, file = to_pillow(frames[-1]), BytesIO()
+    encode(
+        file,
+        last,
+        "png",
+        comment,
+        save_all=True,
+        default_image=True,
+        append_images=[to_pillow(frame) for frame in frames],
+        duration=[150] * (len(frames) - 1) + [2000],  # milliseconds
+    )
+    return file.getvalue()
 
 
 def to_pillow(image: Pixels) -> Image.Image:

@@ -1,7 +1,6 @@
 """Sets of images measured against each other, by one extractor or by several that see each image once."""
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,11 +10,12 @@ import numpy as np
 from genfast.bundles import catalog
 from genfast.errors import InputError
 from genfast.images.folder import Size
-from genfast.metrics.features import Embedder, Features
+from genfast.metrics.features import Embedder
 from genfast.metrics.frechet import frechet_distance
 from genfast.metrics.kid import kernel_distance
 from genfast.metrics.precision_recall import precision_recall
-from genfast.metrics.statistics import About, Statistics, floor
+from genfast.metrics.seen import Seen, Spool, see
+from genfast.metrics.statistics import About, Part, Statistics, floor
 from genfast.models.base import Model
 from genfast.types import Pixels
 
@@ -41,21 +41,6 @@ class Score:
     warnings: tuple[str, ...]  # what makes the figures unreliable
 
 
-class Timed:
-    """Hands batches on, and counts the images and the seconds that it takes to make them."""
-
-    def __init__(self, batches: Iterable[Pixels]) -> None:
-        self._batches, self.images, self.seconds = batches, 0, 0.0
-
-    def __iter__(self) -> Iterator[Pixels]:
-        begun = time.perf_counter()
-        for batch in self._batches:
-            self.images += len(batch)
-            self.seconds += time.perf_counter() - begun
-            yield batch
-            begun = time.perf_counter()
-
-
 def evaluate(batches: Iterable[Pixels], references: Sequence[tuple[Embedder, Statistics]]) -> list[Score]:
     """Measure images, uint8 [B, H, W, C] a batch, against each extractor's reference.
 
@@ -65,8 +50,13 @@ def evaluate(batches: Iterable[Pixels], references: Sequence[tuple[Embedder, Sta
     >>> model = genfast.load("fashion28", steps=4)
     >>> [score.fid for score in evaluate(model.batches(range(10_000)), references("fashion-mnist-test"))]
     """
-    seen = describe(batches, [embedder for embedder, _ in references], "samples")
-    pairs = zip(seen, references, strict=True)
+    return score(look(batches, [embedder for embedder, _ in references]), references)
+
+
+def score(seen: Iterable[Seen], references: Sequence[tuple[Embedder, Statistics]]) -> list[Score]:
+    """As `evaluate`, of images that the extractors have seen already."""
+    described = gather(seen, [embedder for embedder, _ in references], "samples")
+    pairs = zip(described, references, strict=True)
     return [compare(samples, reference, seconds) for (samples, seconds), (_, reference) in pairs]
 
 
@@ -110,21 +100,39 @@ def describe(
     floor: the distance between its two halves. Raises InputError for fewer than two images, and for images of a size
     that an extractor does not take.
     """
-    digest = hashlib.sha256()
-    seen = [_Spool() for _ in embedders]
-    seconds = [0.0] * len(embedders)
-    start = time.perf_counter()
+    return gather(look(batches, embedders), embedders, dataset, reference=reference, resize=resize)
+
+
+def look(batches: Iterable[Pixels], embedders: Sequence[Embedder]) -> Iterator[Seen]:
+    """What extractors see in images, uint8 [B, H, W, C] a batch, when it is asked for."""
+    begun = time.perf_counter()
     for batch in batches:
-        digest.update(np.ascontiguousarray(batch).data)
-        for i, embedder in enumerate(embedders):
-            begun = time.perf_counter()
-            seen[i].append(embedder(batch))
-            seconds[i] += time.perf_counter() - begun
-    drawing = time.perf_counter() - start - sum(seconds)
+        yield see(batch, embedders, time.perf_counter() - begun)
+        begun = time.perf_counter()
+
+
+def gather(
+    batches: Iterable[Seen],
+    embedders: Sequence[Embedder],
+    dataset: str,
+    *,
+    reference: bool = False,
+    resize: Size | None = None,
+    part: Part | None = None,
+) -> list[tuple[Statistics, float]]:
+    """As `describe`, of images that the extractors have seen already; of a part of a set, one image is enough."""
+    digest = hashlib.sha256()
+    seen = [Spool() for _ in embedders]
+    drawing, seconds = 0.0, np.zeros(len(embedders))
+    for batch in batches:
+        digest.update(batch.digested)
+        for spool, features in zip(seen, batch.features, strict=True):
+            spool.append(features)
+        drawing, seconds = drawing + batch.drawing, seconds + batch.embedding
     described = []
     for embedder, spool, embedding in zip(embedders, seen, seconds, strict=True):
         n = spool.n
-        if n < 2:
+        if n < (1 if part else 2):
             raise InputError(f"{dataset} has {n} image; a distance between distributions needs at least 2")
         features = spool.features()
         about = About(
@@ -136,8 +144,9 @@ def describe(
             graph_sha256=embedder.graph_sha256,
             floor=floor(features) if reference else None,
             floor_n=n // 2 if reference else None,
+            part=part,
         )
-        described.append((Statistics.of(features, about), drawing + embedding))
+        described.append((Statistics.of(features, about), drawing + float(embedding)))
     return described
 
 
@@ -145,14 +154,15 @@ def compare(samples: Statistics, reference: Statistics, seconds: float) -> Score
     """Measure one set of images against another. Raises InputError where different extractors saw them."""
     a, b = samples.about, reference.about
     known = a.graph_sha256 and b.graph_sha256
-    if a.graph_sha256 != b.graph_sha256 if known else a.extractor != b.extractor:
+    d = len(samples.moments.mean)
+    same = a.graph_sha256 == b.graph_sha256 if known else a.extractor == b.extractor
+    if not same or d != len(reference.moments.mean):
         raise InputError(
             f"{a.dataset} was seen by {_extractor(a)}, {b.dataset} by {_extractor(b)}; name one extractor for both"
         )
     if known and a.resize != b.resize:
         one, other = (about.resize or "no size" for about in (a, b))
         raise InputError(f"{a.dataset} was resized to {one}, {b.dataset} to {other}; make both alike")
-    d = len(samples.moments.mean)
     warnings = [
         f"{about.dataset}: {about.n} images do not exceed the {d} features of {about.extractor}: "
         "the covariance is singular and FID too high"
@@ -182,24 +192,6 @@ def compare(samples: Statistics, reference: Statistics, seconds: float) -> Score
         + (f"/resize={a.resize}" if a.resize else ""),
         warnings=tuple(warnings),
     )
-
-
-class _Spool:
-    """Features [N, D] of any number of images, on disk rather than in memory."""
-
-    def __init__(self) -> None:
-        self.n, self._file = 0, tempfile.TemporaryFile()
-
-    def __del__(self) -> None:
-        self._file.close()
-
-    def append(self, features: Features) -> None:
-        self.n += len(features)
-        self._file.write(np.ascontiguousarray(features, np.float32).data)
-
-    def features(self) -> Features:
-        self._file.flush()
-        return np.memmap(self._file, np.float32, "r").reshape(self.n, -1)
 
 
 def _extractor(about: About) -> str:

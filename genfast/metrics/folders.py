@@ -2,16 +2,17 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from genfast.bundles import catalog
 from genfast.errors import InputError
 from genfast.images import io
-from genfast.images.folder import Folder, Size, read_folder
+from genfast.images.folder import Size, pictures, read_folder
 from genfast.metrics.evaluate import Score, compare, describe, extractors
 from genfast.metrics.features import Embedder
 from genfast.metrics.statistics import About, Statistics
+from genfast.types import Pixels
 
 _log = logging.getLogger("genfast")
 
@@ -32,14 +33,15 @@ def between(
     catalogue that takes the images. Raises InputError where a folder or a file cannot be used, and where the extractor
     named is not that of both files.
     """
-    held = x, y = [_read(path, features) if path.suffix == ".npz" else None for path in (a, b)]
+    held = x, y = [read(path, features) if path.suffix == ".npz" else None for path in (a, b)]
     if x and y:
         for path, side in (a, x), (b, y):
             if features and not _saw(features, side.about, device, threads):
                 raise InputError(f"{path} was not seen by {features}; leave --features away")
         return [compare(x, y, 0.0)]
     makers = [side.about.extractor for side in held if side]
-    embedders = _embedders(features or next(iter(makers), None), [a, b], resize, device, threads)
+    shapes = (shape(path, resize) for path in (a, b))
+    embedders = able(features or next(iter(makers), None), shapes, device=device, threads=threads)
     samples, references = (
         [(side.taken_as(embedder.name), 0.0) for embedder in embedders]
         if side
@@ -57,8 +59,10 @@ def against(
 
     `features` is as in `between`, and so is what is raised.
     """
-    held = _read(path, features) if path.suffix == ".npz" else None
-    embedders = _embedders(features or (held.about.extractor if held else None), [path], None, device, threads)
+    held = read(path, features) if path.suffix == ".npz" else None
+    embedders = able(
+        features or (held.about.extractor if held else None), map(shape, [path]), device=device, threads=threads
+    )
     if held:
         return [(embedder, held.taken_as(embedder.name)) for embedder in embedders]
     described = _describe_folder(path, embedders, reference=True)
@@ -85,8 +89,11 @@ def save_statistics(
     return statistics.about
 
 
-def _read(path: Path, features: str | None) -> Statistics:
-    """A statistics file; it is said what is assumed of one that does not tell."""
+def read(path: Path, features: str | None) -> Statistics:
+    """A statistics file, to be measured by an extractor of that name, if by any.
+
+    What is assumed of a file that does not tell is logged. Raises InputError as Statistics.load does.
+    """
     found = Statistics.load(path)
     if found.about.graph_sha256 is None:
         found = found.taken_as(catalog.protocol(features or ""))
@@ -98,6 +105,34 @@ def _read(path: Path, features: str | None) -> Statistics:
     return found
 
 
+def able(
+    name: str | None, shapes: Iterable[tuple[int, ...]], *, device: str = "auto", threads: int | None = None
+) -> list[Embedder]:
+    """The extractor of a name; without one, all of the catalogue that ship and take images of all these shapes."""
+    if name:
+        return [Embedder.find(name, device, threads)]
+    wanted = list(shapes)
+    found = [Embedder.find(each, device, threads) for each in extractors()]
+    return [embedder for embedder in found if all(map(embedder.takes, wanted))]
+
+
+def shape(folder: Path, resize: Size | None = None) -> tuple[int, ...]:
+    """That of the first image of a folder, once it is resized: [H, W, C]."""
+    return (*reversed(resize), 3) if resize else io.read(next(pictures(folder))).shape
+
+
+def images(
+    folder: Path, embedders: Sequence[Embedder], resize: Size | None = None, rows: range | None = None
+) -> Iterator[Pixels]:
+    """What read_folder reads for extractors: images of several sizes where all of them see such."""
+    return read_folder(folder, resize, rows, mixed=all(embedder.mixes for embedder in embedders))
+
+
+def name(folder: Path) -> str:
+    """What a set of the images of a folder is called: text, which on Linux a name need not be."""
+    return os.fsencode(folder.resolve().name).decode(errors="replace")
+
+
 def _saw(features: str, about: About, device: str, threads: int | None) -> bool:
     """Whether an extractor is the one that saw images."""
     if about.graph_sha256 is None:
@@ -105,26 +140,9 @@ def _saw(features: str, about: About, device: str, threads: int | None) -> bool:
     return Embedder.find(features, device, threads).graph_sha256 == about.graph_sha256
 
 
-def _embedders(
-    name: str | None, folders: Sequence[Path], resize: Size | None, device: str, threads: int | None
-) -> list[Embedder]:
-    """The extractor of a name; without one, all of the catalogue that ship and take the first images of folders."""
-    if name:
-        return [Embedder.find(name, device, threads)]
-    width, height = resize or (0, 0)
-    shapes = [(height, width, 3) if resize else io.read(path / next(iter(Folder(path)))).shape for path in folders]
-    found = [Embedder.find(each, device, threads) for each in extractors()]
-    return [embedder for embedder in found if all(map(embedder.takes, shapes))]
-
-
 def _describe_folder(
     folder: Path, embedders: Sequence[Embedder], *, reference: bool, resize: Size | None = None
 ) -> list[tuple[Statistics, float]]:
-    """What `describe` makes of the images of a folder, of several sizes where all extractors see such."""
-    images = read_folder(folder, resize, mixed=all(embedder.mixes for embedder in embedders))
-    return describe(images, embedders, _name(folder), reference=reference, resize=resize)
-
-
-def _name(folder: Path) -> str:
-    """As text, which on Linux a name need not be."""
-    return os.fsencode(folder.resolve().name).decode(errors="replace")
+    """What `describe` makes of the images of a folder."""
+    seen = images(folder, embedders, resize)
+    return describe(seen, embedders, name(folder), reference=reference, resize=resize)

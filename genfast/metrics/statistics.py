@@ -3,8 +3,8 @@
 The file is an .npz without pickle:
 
     mean        f64 [D]
-    covariance  f32 [D (D + 1) / 2], the upper triangle row by row; float32 moves an FID by less than 1e-6
-    subset      f16 [K, D], the features of K images drawn once, for KID
+    covariance  f32 [D (D + 1) / 2], the upper triangle row by row; float32 moves an FID by less than 1e-6; a part: f64
+    subset      f16 [K, D], the features of K images drawn once, for KID; of a part, what it has of those of the whole
     about       JSON text, the fields of About
 
 Of inception-pytorch-fid, mean and covariance have the form that the package pytorch-fid reads and writes instead:
@@ -34,6 +34,31 @@ _INCEPTION = 2048  # features
 SUBSET = 2000  # KID between two sets of this size varies by about 0.002 where FID's floor is 17 (D = 1280)
 
 
+class Drawn(BaseModel):
+    """Which images of which model, and what they are to be measured against."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    bundle: str  # SHA-256 of its manifest
+    steps: int
+    loss: str | None = None
+    seed: int
+    reference: str  # a data set, or empty
+
+
+class Part(BaseModel):
+    """Which images of a set were seen: `n` of About, from `start` on, of `images`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shard: int = Field(ge=0)
+    shards: int = Field(ge=1)
+    start: int = Field(ge=0)
+    images: int = Field(ge=1)
+    drawn: Drawn | None = None  # None where they were read
+
+
 class About(BaseModel):
     """Which images were seen, by which extractor, and what a reader needs to judge a distance to them."""
 
@@ -42,13 +67,14 @@ class About(BaseModel):
     format: Literal[1] = 1
     dataset: str
     images_sha256: str  # of the pixels, in order
-    n: int | None = Field(default=None, ge=2)  # None, as below, in a file of pytorch-fid, which does not say
+    n: int | None = Field(default=None, ge=1)  # None, as below, in a file of pytorch-fid, which does not say
     resize: str | None = None  # width, height and filter that images were made alike by
     extractor: str
     graph_sha256: str | None = None  # of the extractor's graph: equal graphs give equal features
     floor: float | None = None  # FID between two sets of real images of this kind, `floor_n` each
     floor_n: int | None = None
     yardsticks: dict[str, float] = {}  # FID of these images, damaged in a known way, to themselves
+    part: Part | None = None  # of a set, where there are others
 
 
 @dataclass(frozen=True)
@@ -61,8 +87,10 @@ class Statistics:
 
     @classmethod
     def of(cls, features: npt.NDArray[np.float32], about: About) -> Self:
-        """The statistics of `features` [N, D]; the subset is the same for equal N."""
-        return cls(about, Moments.of(features), features[_shuffled(len(features))[:SUBSET]])
+        """The statistics of `features` [N, D]; the subset is the same for equal N, and for parts of sets of that N."""
+        start, images = (about.part.start, about.part.images) if about.part else (0, len(features))
+        rows = chosen(images) - start
+        return cls(about, Moments.of(features), features[rows[(0 <= rows) & (rows < len(features))]])
 
     def save(self, path: Path) -> None:
         """Write the file, replacing an older one."""
@@ -74,13 +102,14 @@ class Statistics:
         if self.about.extractor == PYTORCH_FID:
             arrays |= {"mu": mean, "sigma": covariance}
         else:
-            arrays |= {"mean": mean, "covariance": covariance[np.triu_indices(len(mean))].astype(np.float32)}
+            kind = np.float64 if self.about.part else np.float32
+            arrays |= {"mean": mean, "covariance": covariance[np.triu_indices(len(mean))].astype(kind)}
         with atomic(path) as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a file that `save` or pytorch-fid wrote, which is taken as of its protocol.
+    def load(cls, path: Path, part: bool = False) -> Self:
+        """Read a file, of a `part` of a set or of the whole, that `save` wrote, or pytorch-fid by its protocol.
 
         Raises InputError where it is anything else.
         """
@@ -104,18 +133,23 @@ class Statistics:
         except Exception as error:  # zip, zlib and numpy raise all sorts
             raise InputError(f"{path} is not a statistics file; write one with `genfast fid --save-stats`") from error
         d = mean.size
-        if about.n is None and d != _INCEPTION:
+        n = about.n
+        if part != (about.part is not None):
+            what = "is no part of a set" if part else "knows a part of the images; give its folder to --merge"
+            raise InputError(f"{path} {what}")
+        if n is None and d != _INCEPTION:
             raise InputError(f"{path} holds moments of {d} features, not of the {_INCEPTION} of FID's Inception")
         form = (d, d) if about.extractor == PYTORCH_FID else (d * (d + 1) // 2,)
         finite = all(np.isfinite(array).all() for array in (mean, covariance, subset))
         fits = (mean.shape, covariance.shape, subset.shape[1:]) == ((d,), form, (d,))
-        if not (fits and finite and (about.n is None or len(subset) >= 2)):
+        enough = not part if n is None else part or min(n, len(subset)) >= 2
+        if not (fits and finite and enough):
             raise InputError(f"{path} is a damaged statistics file: its arrays do not fit each other")
         if covariance.ndim == 1:
             triangle, covariance = covariance, np.zeros((d, d))
             covariance[np.triu_indices(d)] = triangle
             covariance += np.triu(covariance, 1).T
-        return cls(about, Moments(about.n or 0, mean, covariance), subset)
+        return cls(about, Moments(n or 0, mean, covariance), subset)
 
     def taken_as(self, extractor: str) -> Self:
         """The same as if seen by another protocol of FID's Inception, if the file does not say by which."""
@@ -129,6 +163,11 @@ def floor(features: npt.NDArray[np.float32]) -> float:
     order = _shuffled(len(features))
     half = len(features) // 2
     return frechet_distance(Moments.of(features, order[:half]), Moments.of(features, order[half:]))
+
+
+def chosen(n: int) -> npt.NDArray[np.intp]:
+    """Which of n images are in the subset, in its order."""
+    return _shuffled(n)[:SUBSET]
 
 
 def _shuffled(n: int) -> npt.NDArray[np.intp]:

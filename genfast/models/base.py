@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from genfast.samplers.options import Options
 from genfast.types import Floats, Mask, Pixels, Tokens
 
 State = Pixels | Tokens  # [B, ...]: what a sampler makes
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,26 @@ class Model(ABC):
     def varied(self) -> bool:
         """Whether its fills of one hole differ, from index to index and seed to seed."""
         return True
+
+    @property
+    @abstractmethod
+    def device(self) -> str:
+        """Where it really is: "cpu" or "cuda:N"."""
+
+    @property
+    def places(self) -> int:
+        """How many items `map` works on at a time."""
+        return 1
+
+    def map(
+        self, work: Callable[["Model", Item], Made], items: Iterable[Item], finish: Callable[[Made], Done]
+    ) -> Iterator[Done]:
+        """Do `work` on each item, wherever the model is, and `finish` here with what comes of it, in their order.
+
+        Items are asked for as they are worked on. `work` may travel to another process: a function of a module, or an
+        object of a class of one. Where there are several, what came first is finished first, and given in order.
+        """
+        return (finish(work(self, item)) for item in items)
 
     def sample(
         self,
@@ -90,6 +114,16 @@ class Model(ABC):
             return self._pixels(self._draw(chunk, seed, size, label, options))
 
         return map(draw, chunks(indices, size))
+
+    def chunks(self, indices: Iterable[int], batch: int | None = None) -> Iterator[list[int]]:
+        """The indices, as many at a time as are drawn at once; fewer where one of several places would be idle.
+
+        Raises UsageError for batch < 1.
+        """
+        size = self.batch_size(batch)
+        if isinstance(indices, Sequence):
+            size = min(size, -(-len(indices) // self.places)) or 1
+        return chunks(indices, size)
 
     def batch_size(self, batch: int | None) -> int:
         """How many images are drawn at a time. Raises UsageError for batch < 1."""

@@ -22,6 +22,10 @@ class DiffusionModel(Model):
     session: Session
     levels: tuple[int, ...]  # of the bundle's schedule, at t = 0 .. steps: a DDPM may leave some out
 
+    @property
+    def device(self) -> str:
+        return self.session.device
+
     def take(self, options: Options | None) -> None:
         if options is not None:
             raise self.refuse(options)

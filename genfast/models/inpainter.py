@@ -20,6 +20,10 @@ class InpainterModel(Model):
     session: Session
 
     @property
+    def device(self) -> str:
+        return self.session.device
+
+    @property
     def varied(self) -> bool:
         return False
 

@@ -22,6 +22,10 @@ class Tokenizer(Model):
     encoder: Callable[[], Session]  # loaded when first called, since drawing does without
     decoder: Session
 
+    @property
+    def device(self) -> str:
+        return self.decoder.device
+
     def encode(self, images: Pixels) -> Tokens:
         shape = self.image.height, self.image.width, self.image.channels
         if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):

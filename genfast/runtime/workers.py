@@ -1,49 +1,61 @@
-"""One model on several devices: a process for each but the first, which is this one's."""
+"""One model in several places: processes on this machine, or actors of a cluster."""
 
-import multiprocessing
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from queue import SimpleQueue
-from typing import NoReturn, TypedDict
+from typing import NoReturn, Protocol
 
-from genfast.errors import DeviceError, GenfastError, UsageError
-from genfast.models.base import Model, State, chunks
+from genfast.errors import GenfastError, UsageError
+from genfast.models.base import Done, Item, Made, Model, State
 from genfast.samplers.options import Options
 from genfast.types import Pixels
 
 Load = Callable[[], Model]  # in another process, so that it has to be pickled: a function of a module, or a partial
 
 
-class _Settings(TypedDict):
-    """Those of Model.batches."""
+class Pool(Protocol):
+    """Where work is done on several items at a time, in each place with a model of its own."""
 
-    seed: int
-    batch: int
-    label: str | None
-    options: Options | None
+    @property
+    def size(self) -> int:
+        """How many places there are."""
+
+    def map(
+        self, work: Callable[[Model, Item], Made], items: Iterable[Item], finish: Callable[[Made], Done]
+    ) -> Iterator[Done]:
+        """As Model.map. Raises what `work` raises of GenfastError, and DeviceError where a place is lost for good."""
 
 
 @dataclass(frozen=True)
 class Workers(Model):
-    """A model that `sample` and `batches` draw on several devices with; whole images alone.
-
-    `first` is in this process; each of `others` loads the same model on another device. They end with the iterator of
-    `batches`, or with this process.
-    """
+    """A model that draws in all places of a pool. `first` is one in this process, to be asked what it takes."""
 
     first: Model
-    others: Sequence[Load]
+    pool: Pool
 
     @classmethod
-    def of(cls, first: Model, others: Sequence[Load]) -> "Workers":
-        """A model on its own device and those of the others."""
-        return cls(first.bundle, first.name, first.steps, first.options, first.fill_options, first, others)
+    def of(cls, first: Model, pool: Pool) -> "Workers":
+        return cls(first.bundle, first.name, first.steps, first.options, first.fill_options, first, pool)
+
+    @property
+    def fill_steps(self) -> int:
+        return self.first.fill_steps
+
+    @property
+    def varied(self) -> bool:
+        return self.first.varied
+
+    @property
+    def device(self) -> str:
+        return self.first.device
+
+    @property
+    def places(self) -> int:
+        return self.pool.size
+
+    def map(
+        self, work: Callable[[Model, Item], Made], items: Iterable[Item], finish: Callable[[Made], Done]
+    ) -> Iterator[Done]:
+        return self.pool.map(work, items, finish)
 
     def batches(
         self,
@@ -54,43 +66,10 @@ class Workers(Model):
         label: str | None = None,
         options: Options | None = None,
     ) -> Iterator[Pixels]:
-        """As Model.batches. Raises what the others raise of GenfastError, and DeviceError where one ends by itself."""
+        """As Model.batches. Also raises what Pool.map raises."""
         size = self.batch_size(batch)
         self.check(seed, indices, label, options)
-        share = size
-        if isinstance(indices, Sequence):  # so that no device is idle
-            share = min(size, -(-len(indices) // (1 + len(self.others)))) or 1
-        return self._batches(chunks(indices, share), _Settings(seed=seed, batch=size, label=label, options=options))
-
-    def _batches(self, todo: Iterator[list[int]], settings: _Settings) -> Iterator[Pixels]:
-        """Chunks in rounds: of each, this process draws the first, and the others one of those that follow."""
-        started: list[tuple[SpawnProcess, Connection]] = []
-        try:
-            with _uninterrupted():
-                for load in self.others:
-                    started.append(_start(load, settings))
-            waiting, coming = started, self._send(todo, started)
-            while current := coming:
-                coming = self._send(todo, started)  # so that no other process waits for this one
-                images = next(self.first.batches(current[0], **settings))
-                for each in waiting:
-                    _receive(*each)  # that it has loaded the model, also if it has nothing to draw
-                waiting = []
-                yield images
-                for each, _ in zip(started, current[1:], strict=False):
-                    yield _receive(*each)
-        finally:
-            for process, _ in started:
-                process.terminate()
-                process.join()
-
-    def _send(self, todo: Iterator[list[int]], started: Sequence[tuple[SpawnProcess, Connection]]) -> list[list[int]]:
-        """The chunks of the next round, of which each of the other processes is sent its own."""
-        chunks = list(islice(todo, 1 + len(started)))
-        for (_, pipe), chunk in zip(started, chunks[1:], strict=False):
-            with suppress(ConnectionError):  # it has ended, which `_receive` tells
-                pipe.send(chunk)
-        return chunks
+        return self.map(_Batch(seed, size, label, options), self.chunks(indices, batch), _as_it_is)
 
     def history(
         self, index: int, *, seed: int = 0, label: str | None = None, options: Options | None = None
@@ -103,11 +82,14 @@ class Workers(Model):
     def take(self, options: Options | None) -> Options | None:
         return self.first.take(options)
 
-    def take_fill(self, options: Options | None) -> NoReturn:
-        raise self._alone()
+    def take_fill(self, options: Options | None) -> Options | None:
+        return self.first.take_fill(options)
+
+    def without_tokens(self) -> UsageError:
+        return self._alone()
 
     def _alone(self) -> UsageError:
-        return UsageError("only whole images are drawn on several devices; give a single --device")
+        return UsageError("only whole images are drawn on several devices; give a single device")
 
     def _draw(self, *_: object, **__: object) -> NoReturn:
         raise self._alone()
@@ -116,60 +98,26 @@ class Workers(Model):
         raise self._alone()
 
 
-def _start(load: Load, settings: _Settings) -> tuple[SpawnProcess, Connection]:
-    context = multiprocessing.get_context("spawn")  # threads of onnxruntime do not survive a fork
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, load, settings), daemon=True)
-    process.start()
-    theirs.close()  # so that ours ends when the process does
-    return process, ours
+@dataclass(frozen=True)
+class _Batch:
+    """The work that draws at most `size` images of a seed: uint8 [B, H, W, C]."""
+
+    seed: int
+    size: int
+    label: str | None
+    options: Options | None
+
+    def __call__(self, model: Model, indices: list[int]) -> Pixels:
+        return next(model.batches(indices, seed=self.seed, batch=self.size, label=self.label, options=self.options))
 
 
-def _receive(process: SpawnProcess, pipe: Connection) -> Pixels:
-    """What a process sends next. Raises it where it is a GenfastError."""
+def _as_it_is(images: Pixels) -> Pixels:
+    return images
+
+
+def call(load: Load, work: Callable[[Model, Item], Made], item: Item) -> Made:
+    """Do work in a process that is not the first. Raises GenfastError for what is no fault of the program, too."""
     try:
-        result: Pixels | GenfastError = pipe.recv()
-    except (EOFError, ConnectionError) as error:
-        process.join()
-        raise DeviceError(f"a process ended by itself, with {process.exitcode}; give a single --device") from error
-    if isinstance(result, GenfastError):
-        raise result
-    return result
-
-
-def _work(pipe: Connection, load: Load, settings: _Settings) -> None:
-    """Load a model, say so, and draw each chunk that comes."""
-    todo: SimpleQueue[list[int] | None] = SimpleQueue()
-
-    def receive() -> None:
-        with suppress(EOFError, ConnectionError):
-            while True:
-                todo.put(pipe.recv())
-        todo.put(None)
-
-    # At once: else this process and the first could each wait for the other to take what it sends.
-    threading.Thread(target=receive, daemon=True).start()
-    try:
-        model = load()
-        pipe.send(None)
-        while (chunk := todo.get()) is not None:
-            pipe.send(next(model.batches(chunk, **settings)))
-    except GenfastError as error:
-        pipe.send(error)
-    except ConnectionError:  # nobody asks any more
-        pass
+        return work(load(), item)
     except (MemoryError, OSError) as error:
-        pipe.send(GenfastError(f"a process on another device failed: {str(error) or 'out of memory'}"))
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Processes that start meanwhile ignore Ctrl-C for good, which a terminal sends to all: this one ends them."""
-    if threading.current_thread() is not threading.main_thread():  # no other may choose
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        raise GenfastError(f"a process on another device failed: {str(error) or 'out of memory'}") from error

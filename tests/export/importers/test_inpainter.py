@@ -156,6 +156,8 @@ def foreign(kind: str) -> ModelProto:
     elif kind == "a foreign operator":
         graph.node[-1].domain = "com.acme"
         model.opset_import.append(helper.make_opsetid("com.acme", 1))
+    elif kind == "an old opset":
+        model.opset_import[0].version = 9
     elif kind == "an unknown operator":
         graph.node[-1].op_type = "Paint"
     elif kind == "weights elsewhere":
@@ -178,6 +180,7 @@ FOREIGN = {
     "an odd size": "of sides in multiples of 8",
     "half precision": "not float32 [1, 3, H, W]",
     "a foreign operator": "needs operators that onnxruntime does not have: com.acme.Mul",
+    "an old opset": "is of opset 9; export it anew with 13 or later",
     "an unknown operator": "is no valid ONNX model: No Op registered for Paint",
     "weights elsewhere": "keeps weights in other files; give one file",
     "another range": "neither 0 .. 1 nor 0 .. 255",

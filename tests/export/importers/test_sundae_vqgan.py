@@ -4,7 +4,6 @@ The original's files are too large to lie here; GENFAST_REFERENCE names a folder
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +19,9 @@ from genfast.bundles import bundle
 from genfast.errors import InputError
 from genfast.runtime.session import Session
 from genfast.samplers.options import SundaeOptions
+from tests.export.importers.reference import whole
 
 ROOT = Path(__file__).parents[3]
-REFERENCE = Path(os.environ.get("GENFAST_REFERENCE", "")) / "sv-a"
 SIDE, VOCABULARY, DIM, HEADS, SHORTEN = 4, 12, 8, 2, 4
 NET = {"dim": DIM, "heads": HEADS, "depth": [1, 2, 1], "shorten_factor": SHORTEN, "dim_head": 64}
 
@@ -143,10 +142,10 @@ def test_what_follows_the_valley_does_not_ask(monkeypatch: pytest.MonkeyPatch) -
     torch.testing.assert_close(network(tokens), before)
 
 
-@pytest.mark.skipif(not REFERENCE.is_dir(), reason="GENFAST_REFERENCE does not name the original's files")
 def test_logits_are_the_originals() -> None:
-    network = load(REFERENCE / "sundae.pt", REFERENCE / "config.json", 16)
-    with np.load(REFERENCE / "io.npz") as io:
+    folder = whole("sv-a")
+    network = load(folder / "sundae.pt", folder / "config.json", 16)
+    with np.load(folder / "io.npz") as io:
         np.testing.assert_allclose(network(torch.from_numpy(io["tokens"])), io["logits"], atol=1e-4)
 
 

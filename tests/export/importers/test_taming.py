@@ -23,7 +23,8 @@ from export.importers.taming_net import TamingVQGAN
 from genfast.bundles import bundle
 from genfast.errors import InputError
 from genfast.runtime.session import Session
-from tests.export.importers.tiny import NET, save, write_config
+from tests.export.importers.reference import whole
+from tests.export.importers.tiny_taming import NET, save, write_config
 
 ROOT = Path(__file__).parents[3]
 FIXTURES = Path(__file__).with_name("fixtures")
@@ -72,6 +73,19 @@ def test_the_checkpoint_of_a_transformer_holds_the_same(network: TamingVQGAN, tm
     again = load(tmp_path / "last.ckpt", read_config(tmp_path / "project.yaml"))
     for name, value in network.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("name", ["taming-ffhq", "taming-ffhq-gpt"])
+@torch.inference_mode()
+def test_whole_files_give_all_that_the_original_gave(name: str) -> None:
+    folder = whole(name)
+    network = load(folder / "last.ckpt", read_config(folder / "project.yaml"))
+    with np.load(whole("taming-ffhq") / "io.npz") as io:
+        image = torch.from_numpy(io["image"])  # (2, 3, 64, 96)
+        np.testing.assert_allclose(network.latents(image), io["prequant"], atol=1e-4)
+        tokens = network.encode(image)
+        np.testing.assert_array_equal(tokens, io["indices"])
+        np.testing.assert_allclose(network.decode(tokens.view(2, 4, 6)), io["decoded"], atol=1e-4)
 
 
 @torch.inference_mode()

@@ -1,6 +1,7 @@
 """Bundles filled from others' files: a small one in full, by a closed form."""
 
 import hashlib
+import io
 import json
 import pickle
 from collections.abc import Callable
@@ -156,6 +157,13 @@ def test_nothing_is_fetched_unasked(server, small: Path, monkeypatch: pytest.Mon
     for name in "inception", "inception-torch-fidelity":
         with pytest.raises(AbsentError, match="inception has no weights here; genfast pull inception fetches them"):
             hub.find(name)
+    monkeypatch.setenv("GENFAST_MIRROR", server.url)
+    (server.folder / "index.json").write_text('{"format": 1, "bundles": {}}')
+    with pytest.raises(AbsentError, match=f"inception is neither here nor at {server.url}"):
+        hub.find("inception")
+    assert server.asked == ["index.json"]
+    server.asked.clear()
+    monkeypatch.setenv("GENFAST_MIRROR", "")
     monkeypatch.setenv("GENFAST_OFFLINE", "1")
     with pytest.raises(AbsentError, match="GENFAST_OFFLINE forbids fetching"):
         hub.pull("inception")
@@ -193,6 +201,17 @@ def test_tensors_are_read_as_pytorch_reads_them(tmp_path: Path) -> None:
 class Attack:
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         return print, ("attacked",)
+
+
+def test_a_file_of_pytorch_itself_is_read(tmp_path: Path) -> None:
+    """With what a module adds to its state dict, and in the way that Python 2 pickled one."""
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2))
+    found = torch_file.read(save(tmp_path / "x.pth", module.state_dict()))
+    assert list(found) == list(module.state_dict()) and hasattr(module.state_dict(), "_metadata")
+    for name, values in module.state_dict().items():
+        np.testing.assert_array_equal(found[name], values.numpy())
+    older = b"\x80\x02ccollections\nOrderedDict\n]q\x00]q\x01(U\x01aq\x02K\x07eaq\x03\x85Rq\x04."
+    assert torch_file._parsed(io.BytesIO(older)) == pickle.loads(older) == {"a": 7}
 
 
 def test_no_other_file_is_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,7 @@ LINES = {
         "photos masks --features {means}",
         "--model {strides} --samples 9 --features {halves} --steps 2,4 --seeds 2",
         "--save-stats new.npz photos --features {means}",
+        "--model {strides} --samples 9 --features {halves} --shard 0/2 --out parts",
     ],
     "models": [""],
     "info": ["photos/drawn.png", "{squares}", "fashion28"],

@@ -43,7 +43,7 @@ def test_other_formats_hold_both_as_well(tmp_path: Path, format: str, channels: 
 def test_an_animation_holds_all_frames_and_shows_the_last(tmp_path: Path, channels: int) -> None:
     frames = list(np.random.default_rng(0).integers(0, 256, (5, 6, 8, channels), np.uint8))
     frames[2] = frames[1]  # nothing happens
-    io.write_animation(tmp_path / "a.png", frames, COMMENT)
+    (tmp_path / "a.png").write_bytes(io.animation(frames, COMMENT))
     assert io.read_comment(tmp_path / "a.png") == COMMENT
     assert np.array_equal(io.read(tmp_path / "a.png"), frames[-1])
     with Image.open(tmp_path / "a.png") as png:
