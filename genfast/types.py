@@ -1,5 +1,6 @@
 """The arrays that pass between modules. B images, N tokens an image, H rows, W columns, C channels."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -12,5 +13,6 @@ Tokens = npt.NDArray[np.int64]  # [B, N]; also labels [B]
 Floats = npt.NDArray[np.float32]
 
 Split = Literal["train", "validation", "test"]  # of a data set
+Frame = Callable[[], Pixels]  # makes the picture so far, which takes a model of tokens as long as a step or two
 
 Format = Literal["png", "webp", "jpeg"]  # of image files that are written

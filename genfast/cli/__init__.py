@@ -21,6 +21,7 @@ from genfast.cli.pull import pull
 from genfast.cli.reconstruct import reconstruct
 from genfast.cli.sample import sample
 from genfast.cli.tokenize import tokenize
+from genfast.cli.ui import ui
 from genfast.errors import GenfastError, InputError
 
 _DEBUG = ("GENFAST_DEBUG", "1")  # in the environment: known errors have their traceback
@@ -33,6 +34,7 @@ app = typer.Typer(
 _EXAMPLES: dict[Callable[..., None], str] = {  # in the order of --help
     sample: "genfast sample --model avatars1024 -n 4 --seed 7 --out faces",
     inpaint: "genfast inpaint face.png mask.png -n 4",
+    ui: "genfast ui",
     fid: "genfast fid --steps 4 --samples 1000",
     models: "genfast models --all",
     info: "genfast info avatars1024",

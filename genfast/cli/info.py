@@ -1,6 +1,5 @@
 """`genfast info`: where an image comes from, what a model is."""
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,12 +41,7 @@ def _image(path: Path) -> Json:
 
     params = read_params(path)
     model = params.model if _is_known(params) else f"path/to/{params.model}"
-    verb = f"inpaint {shlex.join(params.inpainted)}" if params.inpainted else "sample"
-    command = f"genfast {verb} --model {model} --steps {params.steps} --seed {params.seed}"
-    command += f" -n {params.n}" if params.inpainted else f" --start {params.index} -n {params.n}"
-    for name, value in params.options.items():
-        command += f" --{name}" if value is True else f" --{name} {shlex.quote(str(value))}"
-    return {**params.model_dump(mode="json"), "command": command}
+    return {**params.model_dump(mode="json"), "command": params.command(model)}
 
 
 def _is_known(params: "GenerationParams") -> bool:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from genfast import __version__
 from genfast.cli.options import (
     OUTPUT,
     AsJson,
@@ -101,7 +100,7 @@ def inpaint(
     In a folder, an image and its mask have the same path but for the suffix.
     """
     from genfast import api, outputs
-    from genfast.images.params import GenerationParams
+    from genfast.inpainting.picture import Repaint, drawn_by
     from genfast.jobs import STDIN
     from genfast.tasks.delivery import Delivery, write
     from genfast.tasks.inpaint import Paint
@@ -129,30 +128,19 @@ def inpaint(
         raise UsageError(f"{painter.name} has one fill for a hole, not {n}; leave -n away")
     if seed and not painter.varied:
         print(f"genfast: {painter.name} has one fill for a hole, whatever the seed", file=sys.stderr)
-    paint = Paint(
-        Delivery(collect=True),
-        format=jobs.format,
-        masks=mask,
-        n=n,
-        seed=seed,
+    repaint = Repaint(
+        drawn_by=drawn_by(painter, n, seed),
+        label=label,
         grow=grow,
         feather=feather,
         context=context,
         invert=invert,
         history=history,
-        label=label,
+        format=jobs.format,
         options=chosen(painter, painter.fill_options, given),
         said=said(given),
-        drawn_by=GenerationParams(
-            model=painter.name,
-            bundle=painter.bundle.sha256,
-            steps=painter.fill_steps,
-            seed=seed,
-            index=0,
-            n=n,
-            version=__version__,
-        ),
     )
+    paint = Paint(Delivery(collect=True), repaint, mask)
     for job in jobs.kept():
         paint.check_kept(job)
     listed, failed = Spooled(), False

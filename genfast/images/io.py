@@ -173,8 +173,8 @@ def check_still(image: Image.Image, name: str) -> None:
 
 
 def name(source: Path | BinaryIO) -> str:
-    """What to call a file in a message. A stream is standard input."""
-    return str(source) if isinstance(source, Path) else "standard input"
+    """What to call a file in a message. A stream without a name is standard input."""
+    return str(source if isinstance(source, Path) else getattr(source, "name", "standard input"))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What drew an image, kept in its file."""
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +38,15 @@ class GenerationParams(BaseModel):
     def comment(self) -> str:
         """As text in ASCII, for the file of the image."""
         return json.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def command(self, model: str) -> str:
+        """What draws the image again, by a model of that name or in that folder."""
+        verb = f"inpaint {shlex.join(self.inpainted)}" if self.inpainted else "sample"
+        words = f"genfast {verb} --model {shlex.quote(model)} --steps {self.steps} --seed {self.seed}"
+        words += f" -n {self.n}" if self.inpainted else f" --start {self.index} -n {self.n}"
+        for name, value in self.options.items():
+            words += f" --{name}" if value is True else f" --{name} {shlex.quote(str(value))}"
+        return words
 
     def draws_as(self, other: "GenerationParams") -> bool:
         """Whether both draw the same image, whatever the version. The loss of a model is told by its bundle."""

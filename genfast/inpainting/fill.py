@@ -6,8 +6,9 @@ moved towards its surroundings by the smoothest of fields that closes the step a
 blending amounts to (Perez et al. 2003), and pasted where the mask is true, nowhere else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeVar
 
 import numpy as np
@@ -20,11 +21,14 @@ from genfast.inpainting.windows import Area, Window, touched, windows
 from genfast.metrics.psnr import psnr
 from genfast.models.base import Model, check_range
 from genfast.samplers.options import Options
-from genfast.types import Floats, Levels, Mask, Pixels
+from genfast.types import Floats, Frame, Levels, Mask, Pixels
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _SLIM = 8  # times as long as wide
 _FRAME_SIDE = 1024  # pixels: the pictures of a history are shrunk to this at most
+
+Callback = Callable[[float, Frame], None]
+"""Is given the share of the work that is done, 0 .. 1, and what makes the picture so far; what it raises ends it."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ def inpaint(
     label: str | None = None,
     options: Options | None = None,
     advance: Callable[[int], object] | None = None,
+    callback: Callback | None = None,
 ) -> list[Fill]:
     """Fill the hole of an image, uint8 or uint16 [H, W, C], C being 1 or 3, where the mask [H, W] is true.
 
@@ -66,8 +71,8 @@ def inpaint(
     each equals the image to the bit. Over the outermost `feather` pixels inside it, a fill fades into the smooth
     continuation of what is around; by default over a 256th of the height of the model's images. `context` is how many
     pixels around the hole the model is to see, even if it must see them smaller; 0 is as much as there is at full size.
-    `label` and `options` are as Model.fill takes them; `advance` is called with 1 for each fill that is done. Raises
-    UsageError for what makes no sense.
+    `label` and `options` are as Model.fill takes them; `advance` is called with 1 for each fill that is done,
+    `callback` before and after each step. Raises UsageError for what makes no sense.
 
     >>> best, *others = genfast.inpaint(genfast.load("avatars1024"), image, mask, n=4)
     """
@@ -106,10 +111,24 @@ def inpaint(
             window = Window(canvas[frame], todo[frame], now[frame], weight[frame])
             picture, hole_seen = window.seen(model.image)
 
-            def callback(picture: Pixels, window: Window = window, frame: Area = frame) -> None:
-                shown = canvas.copy()
-                shown[frame] = window.pasted(picture)
-                frames.append(shrink(_eight_bits(shown[: whole[0], : whole[1]]), _FRAME_SIDE))
+            def watch(
+                picture: Frame,
+                window: Window = window,
+                frame: Area = frame,
+                before: int = number,
+                taken: Iterator[int] = count(),  # noqa: B008, a counter for each window
+            ) -> None:
+                def shown() -> Pixels:
+                    now = canvas.copy()
+                    now[frame] = window.pasted(picture())
+                    return shrink(_eight_bits(now[: whole[0], : whole[1]]), _FRAME_SIDE)
+
+                if history:
+                    frames.append(shown())
+                if callback:
+                    steps = getattr(model.take_fill(options), "steps", model.fill_steps)
+                    done = before + min(1, next(taken) / steps)
+                    callback((index + done / len(plan)) / n, shown)
 
             filled, some = model.fill(
                 picture,
@@ -119,7 +138,7 @@ def inpaint(
                 label=label,
                 options=options,
                 rank=n > 1,
-                callback=callback if history else None,
+                callback=watch if history or callback else None,
             )
             around = np.square(np.subtract(filled, picture, dtype=np.float32)[~touched(hole[frame], hole_seen.shape)])
             error, known = error + float(around.sum()), known + around.size

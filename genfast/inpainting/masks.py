@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ _LEVELS = 16  # of grey, that a mask has at most where most of it is grey
 _log = logging.getLogger("genfast")
 
 
-def read(path: Path, shape: tuple[int, int], *, invert: bool = False) -> Mask:
+def read(source: Path | BinaryIO, shape: tuple[int, int], *, invert: bool = False) -> Mask:
     """Read a mask for an image of `shape` (H, W): bool [H, W], true where it is at least half white.
 
     `invert` is for masks in which black repaints. What is transparent counts as black. Where all that is visible has
@@ -27,8 +28,9 @@ def read(path: Path, shape: tuple[int, int], *, invert: bool = False) -> Mask:
     another aspect, for one that misses the size by a few pixels, for a picture of many colours or greys, and for what
     is no image.
     """
-    with io.opened(path) as image:
-        io.check_still(image, str(path))
+    path = io.name(source)
+    with io.opened(source) as image:
+        io.check_still(image, path)
         upright = ImageOps.exif_transpose(image)
         if _is_picture(upright):
             raise InputError(

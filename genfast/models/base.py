@@ -12,7 +12,7 @@ from genfast.bundles.bundle import Bundle
 from genfast.bundles.manifest import ImageSize
 from genfast.errors import UsageError
 from genfast.samplers.options import Options
-from genfast.types import Floats, Mask, Pixels, Tokens
+from genfast.types import Floats, Frame, Mask, Pixels, Tokens
 
 State = Pixels | Tokens  # [B, ...]: what a sampler makes
 Item = TypeVar("Item")
@@ -144,6 +144,26 @@ class Model(ABC):
         self._draw([index], seed, 1, label, options, states.append)
         return (self._pixels(state)[0] for state in states)
 
+    def watched(
+        self,
+        indices: Sequence[int],
+        callback: Callable[[Frame], None],
+        *,
+        seed: int = 0,
+        label: str | None = None,
+        options: Options | None = None,
+    ) -> Pixels:
+        """Draw one batch as `batches` does, at most of its size: uint8 [B, H, W, C].
+
+        `callback` is given, before and after each step, what makes the pictures so far; what it raises ends the work.
+        """
+        self.check(seed, indices, label, options)
+
+        def show(state: State) -> None:
+            callback(lambda: self._pixels(state))
+
+        return self._pixels(self._draw(list(indices), seed, self.batch_size(None), label, options, show))
+
     def check(self, seed: int, indices: Iterable[int], label: str | None, options: Options | None) -> None:
         """Raise UsageError for what `batches` does not take, as far as that is known before it draws."""
         self.label(0, label)
@@ -203,14 +223,15 @@ class Model(ABC):
         label: str | None = None,
         options: Options | None = None,
         rank: bool = False,
-        callback: Callable[[Pixels], None] | None = None,
+        callback: Callable[[Frame], None] | None = None,
     ) -> tuple[Pixels, Floats]:
         """What the hole [H, W] of a picture, uint8 [H, W, C] of the model's size, could hold: fill `index` of a seed.
 
         Returns a picture, whose pixels outside the hole are near the given ones and no more, and, where `rank` asks
-        for it and the model can tell, the log-probabilities of what was drawn. `callback` is given the picture before
-        and after each step. Pictures are to be blank in the hole, since models of tokens see it when they encode.
-        genfast.inpaint does the rest. Options are by default `fill_options`; the class is what the surroundings tell.
+        for it and the model can tell, the log-probabilities of what was drawn. `callback` is given, before and after
+        each step, what makes the picture so far. Pictures are to be blank in the hole, since models of tokens see it
+        when they encode. genfast.inpaint does the rest. Options are by default `fill_options`; the class is what the
+        surroundings tell.
         """
 
     @abstractmethod

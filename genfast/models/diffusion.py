@@ -11,7 +11,7 @@ from genfast.runtime.session import Session
 from genfast.samplers import ddgan
 from genfast.samplers.options import Options, RePaintOptions
 from genfast.samplers.repaint import repaint
-from genfast.types import Floats, Mask, Pixels, Tokens
+from genfast.types import Floats, Frame, Mask, Pixels, Tokens
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class DiffusionModel(Model):
         label: str | None = None,
         options: Options | None = None,
         rank: bool = False,
-        callback: Callable[[Pixels], None] | None = None,
+        callback: Callable[[Frame], None] | None = None,
     ) -> tuple[Pixels, Floats]:
         labels, chosen = self._labels([index], label), self.take_fill(options)
         check_range(seed, [index])
@@ -63,7 +63,7 @@ class DiffusionModel(Model):
             latent=manifest.latent,
             seed=seed,
             indices=[index],
-            callback=None if callback is None else lambda pictures: callback(pictures[0]),
+            callback=None if callback is None else lambda pictures: callback(lambda: pictures[0]),
         )
         return filled[0], np.zeros(0, np.float32)
 

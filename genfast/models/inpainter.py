@@ -10,7 +10,7 @@ from genfast.errors import UsageError
 from genfast.models.base import Model, State, check_range
 from genfast.runtime.session import Session
 from genfast.samplers.options import Options
-from genfast.types import Floats, Mask, Pixels
+from genfast.types import Floats, Frame, Mask, Pixels
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class InpainterModel(Model):
         label: str | None = None,
         options: Options | None = None,
         rank: bool = False,
-        callback: Callable[[Pixels], None] | None = None,
+        callback: Callable[[Frame], None] | None = None,
     ) -> tuple[Pixels, Floats]:
         self.take_fill(options)
         self.label(0, label)
         check_range(seed, [index])
         filled = self.session.run(image=picture[None], mask=hole[None, :, :, None])["filled"][0]
         if callback is not None:
-            callback(picture)
-            callback(filled)
+            callback(lambda: picture)
+            callback(lambda: filled)
         return filled, np.zeros(0, np.float32)
 
     def _draw(self, *_: object, **__: object) -> NoReturn:

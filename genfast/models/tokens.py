@@ -14,7 +14,7 @@ from genfast.samplers.likelihood import pseudo_log_likelihood
 from genfast.samplers.options import Options, TokenOptions
 from genfast.samplers.token_step import TokenBatch, TokenNetwork, choose_image_embeddings
 from genfast.samplers.tokens import sample
-from genfast.types import Floats, Mask, Pixels, Tokens
+from genfast.types import Floats, Frame, Mask, Pixels, Tokens
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class TokenModel(Tokenizer):
         label: str | None = None,
         options: Options | None = None,
         rank: bool = False,
-        callback: Callable[[Pixels], None] | None = None,
+        callback: Callable[[Frame], None] | None = None,
     ) -> tuple[Pixels, Floats]:
         labels, chosen = self._labels([index], label), self.take_fill(options)
         check_range(seed, [index])
@@ -91,7 +91,7 @@ class TokenModel(Tokenizer):
                 labels = told["label"].argmax(1)
         network = self._network()
         batch = TokenBatch(seed, [index], self._shape, labels, embeddings, (~free, given), bias)
-        show = None if callback is None else lambda tokens: callback(self._pixels(tokens)[0])
+        show = None if callback is None else lambda tokens: callback(lambda: self._pixels(tokens)[0])
         tokens = sample(network, batch, chosen, show)
         logs = pseudo_log_likelihood(network, batch, tokens)[free] if rank else np.zeros(0, np.float32)
         return self._pixels(tokens)[0], logs

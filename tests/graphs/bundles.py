@@ -26,11 +26,11 @@ def parse(name: str, weights: Mapping[str, np.ndarray] = {}) -> ModelProto:
     return model
 
 
-def write_bundle(folder: Path, model: ModelProto, family: str = "ddgan", **fields: object) -> Path:
-    """A bundle of a diffusion model in a new folder."""
+def write_bundle(folder: Path, model: ModelProto, family: str = "ddgan", role: str = "step", **fields: object) -> Path:
+    """A bundle of one graph, of a diffusion model unless another family is named, in a new folder."""
     folder.mkdir(parents=True)
-    onnx.save(model, folder / "step.onnx")
-    bundle.write(folder, family=family, graphs={"step": [{"path": "step.onnx", **BOTH}]}, **ABOUT, **fields)
+    onnx.save(model, folder / f"{role}.onnx")
+    bundle.write(folder, family=family, graphs={role: [{"path": f"{role}.onnx", **BOTH}]}, **ABOUT, **fields)
     return folder
 
 

@@ -129,6 +129,20 @@ def test_a_diffusion_model_ranks_nothing(conv_bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (11, 20)])
+def test_who_watches_is_told_how_far_a_fill_is(squares: Model, shape: tuple[int, int]) -> None:
+    image, mask = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8), np.zeros(shape, bool)
+    mask[1:-1, 1:-1] = True
+    told: list[tuple[float, np.ndarray]] = []
+    last = inpaint(squares, image, mask, n=2, callback=lambda done, frame: told.append((done, frame())))
+    shares = [done for done, _ in told]
+    assert shares[0] == 0 and shares[-1] == 1 and shares == sorted(shares) and 0.5 in shares
+    final = max(last, key=lambda fill: fill.index)
+    assert np.array_equal(told[-1][1], final.image)
+    plain = inpaint(squares, image, mask, n=2)
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(plain, last, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (11, 20)])
 def test_a_history_ends_with_the_image(squares: Model, shape: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     mask = np.zeros(shape, bool)

@@ -27,6 +27,20 @@ def test_a_history_ends_with_the_image(model: genfast.Model) -> None:
 
 
 @every_family
+def test_who_watches_sees_the_images_of_sample_come_about(model: genfast.Model) -> None:
+    seen: list[np.ndarray] = []
+    images = model.watched(range(3, 5), lambda frame: seen.append(frame()), seed=2)
+    assert np.array_equal(images, model.sample(2, seed=2, start=3))
+    assert len(seen) % (model.steps + 1) == 0 and np.array_equal(seen[-1][-1], images[-1])
+
+    def stop(frame: object) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        model.watched([0], stop)
+
+
+@every_family
 def test_batches_come_in_the_size_asked_for(model: genfast.Model) -> None:
     assert [len(images) for images in model.batches(range(7), batch=3)] == [3, 3, 1]
     size = model.bundle.manifest.sampling.batch

@@ -125,6 +125,6 @@ def test_a_hole_is_filled_as_its_surroundings_have_it_unless_a_class_is_asked_fo
 def test_there_is_nothing_to_rank(tiny: DiffusionModel) -> None:
     frames: list[np.ndarray] = []
     picture, hole = np.full((6, 8, 3), 100, np.uint8), np.ones((6, 8), bool)
-    filled, logs = tiny.fill(picture, hole, rank=True, callback=frames.append)
+    filled, logs = tiny.fill(picture, hole, rank=True, callback=lambda frame: frames.append(frame()))
     assert filled.shape == picture.shape and logs.shape == (0,)
     assert len(frames) == tiny.fill_steps + 1 == 4 and np.array_equal(frames[-1], filled)
