@@ -82,6 +82,8 @@ def networks(loaded: Bundle) -> tuple[Frozen, VQGAN, SundaeRecipe, VQGANRecipe]:
 
 
 def _recipe(name: str) -> Recipe:
+    if not name:
+        raise UsageError("weights of another project have no recipe of this one, and are not trained further here")
     path = RECIPES / f"{name}.toml"
     if not path.exists():
         raise UsageError(f"{name} is no recipe of training/recipes")

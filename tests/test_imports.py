@@ -97,7 +97,7 @@ except SystemExit as ended:
         (f"from genfast import cli; sys.argv = ['genfast', '--help']\n{HELP}", {"numpy", "pydantic", "PIL"}),
         (f"from genfast import cli; sys.argv = ['genfast', 'sample', '-h']\n{HELP}", {"numpy", "PIL", "onnxruntime"}),
         ("import genfast.samplers.options", {"numpy", "pydantic"}),
-        ("import genfast; genfast.load", {"onnxruntime", "torch"}),
+        ("import genfast; genfast.load", {"onnxruntime", "torch", "ray"}),
         ("import genfast.metrics.evaluate, genfast.cli.fid", {"onnxruntime", "torch"}),
     ],
 )

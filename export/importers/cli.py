@@ -1,24 +1,28 @@
 """`python -m export import KIND`: one command for each kind of file that others' projects give."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from pydantic import TypeAdapter, ValidationError
+
+from genfast.bundles.manifest import Name as NameOfBundle
 
 app = typer.Typer(help="Turn other projects' weights into bundles.", no_args_is_help=True)
 
 
-def _check_name(name: str | None) -> str | None:
-    if name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):  # as the manifest has it
-        raise typer.BadParameter(f"{name!r} is no name: give small letters, digits, '.', '_' and '-'")
-    return name
+def _checked(name: str | None) -> str | None:
+    """The name of a bundle, if it can be one: now, rather than after minutes."""
+    try:
+        return name and TypeAdapter(NameOfBundle).validate_python(name)
+    except ValidationError as error:
+        raise typer.BadParameter(f"{name} is not made of a-z, 0-9, '.', '_' and '-'") from error
 
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The weights, as their project gives them.")]
 Out = Annotated[Path, typer.Argument(help="Folder of the bundle; it must not exist.")]
 Name = Annotated[
-    str | None, typer.Option(help="Name of the bundle; by default told from what it is.", callback=_check_name)
+    str | None, typer.Option(help="Name of the bundle; by default told from what it is.", callback=_checked)
 ]
 Licence = Annotated[str | None, typer.Option(help="Licence of the weights, for the card.")]
 Source = Annotated[str | None, typer.Option(help="Where the weights were got, for the card.")]

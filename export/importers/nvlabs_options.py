@@ -101,13 +101,13 @@ def arguments(given: Mapping[str, object], state: Mapping[str, Tensor], where: s
         found = _ARGUMENTS.validate_python({**told(state, size if isinstance(size, int) else 0, path), **options})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = "".join(f"{key} " for key in first["loc"])
-        given_as = "" if first["type"] == "missing" else f", not {first['input']!r}"
-        raise InputError(f"{where}: {name}: {first['msg']}{given_as}") from error
+        name = ".".join(map(str, first["loc"]))
+        found_as = "" if first["type"] == "missing" else f", not {first['input']!r}"
+        raise InputError(f"{where}: {name}: {first['msg']}{found_as}") from error
     levels = found.alpha_bar()
     if not all(later < earlier for earlier, later in zip(levels, levels[1:], strict=False)) or levels[-1] <= 0:
         raise InputError(f"{where}: beta_min {found.beta_min} and beta_max {found.beta_max} make no schedule")
-    if found.image_size % 2 ** (len(found.ch_mult) - 1):
+    if found.image_size < 1 or found.image_size % 2 ** (len(found.ch_mult) - 1):
         raise InputError(f"{where}: image_size {found.image_size} cannot be halved {len(found.ch_mult) - 1} times")
     return found
 

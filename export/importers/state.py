@@ -32,7 +32,7 @@ def tensors(held: object, path: Path, prefix: str = "", drop: Sequence[str] = ()
 
 
 def load(module: nn.Module, state: Mapping[str, Tensor], path: Path, expected: str) -> None:
-    """Copy a state dict into a network, which it must fit exactly.
+    """Copy a state dict into a network, which it must fit exactly; one on the device "meta" gets memory if it does.
 
     `expected` is what the network is, for the message: "the generator of cifar10". Raises InputError where a name or a
     shape differs, or floating-point numbers are expected and others found.
@@ -56,6 +56,8 @@ def load(module: nn.Module, state: Mapping[str, Tensor], path: Path, expected: s
     if any(faults.values()):
         said = "; ".join(f"it {verb} {_some(names)}" for verb, names in faults.items() if names)
         raise InputError(f"{path} does not fit {expected}: {said}")
+    if any(value.is_meta for value in own.values()):
+        module.to_empty(device="cpu")
     module.load_state_dict(dict(state), strict=True)
 
 

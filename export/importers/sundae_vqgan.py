@@ -72,11 +72,11 @@ def described(weights: Mapping[str, Tensor], path: Path, side: int) -> NetConfig
 
     def depth(part: str) -> int:
         found = (re.match(rf"transformer\.{part}\.layers\.(\d+)\.", name) for name in weights)
-        return max((int(match[1]) + 1 for match in found if match), default=0)
+        return len({match[1] for match in found if match})
 
     vocabulary, dim = shape("token_emb.weight")
     depths = depth("pre_transformer"), depth("valley_transformer"), depth("post_transformer")
-    shorten = shape("transformer.downsample.proj.weight")[1] // dim
+    shorten = shape("transformer.downsample.proj.weight")[1] // max(dim, 1)
     along = math.isqrt(shorten)
     if along**2 != shorten or not shorten or side % along:
         raise InputError(f"{path} shortens by {shorten} tokens, which a grid of {side}x{side} cannot be cut into")
@@ -125,7 +125,8 @@ def load(path: Path, config: Path | None, side: int) -> SundaePrior:
     found = described(weights, path, side)
     if config is not None:
         check_config(config, found, path)
-    network = SundaePrior(found)
+    with torch.device("meta"):  # of no memory, until it is seen to fit
+        network = SundaePrior(found)
     state.load(network, weights, path, f"a prior of sundae-vqgan, {found.dim} wide, of {found.depths} layers")
     return network.eval().requires_grad_(False)
 

@@ -121,7 +121,8 @@ def load(path: Path, config: Config) -> TamingVQGAN:
     held = reading.read(path)
     found = state.tensors(held.get("state_dict", held), path, PREFIX, drop=("loss.",))
     used = found.pop(USED, None)
-    network = TamingVQGAN(config.net, config.codes, config.length, config.gumbel)
+    with torch.device("meta"):  # of no memory, until it is seen to fit
+        network = TamingVQGAN(config.net, config.codes, config.length, config.gumbel)
     state.load(network, found, path, f"the {config.name} of its configuration")
     if used is not None:
         numbers = used.ndim == 1 and len(used) > 0 and not used.is_floating_point()

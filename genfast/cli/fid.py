@@ -104,7 +104,7 @@ def fid(
     if known and given:
         raise UsageError(f"--{given[0]} is about images to draw, but {known} is given; leave one of them away")
     extractor = None if features == "all" else features
-    seeing: Json = {"device": device.split(",")[0], "threads": threads}
+    seeing: Json = {"device": "cpu" if ray else device.split(",")[0], "threads": threads}
     reading: Json = {**seeing, "resize": _size(resize)}
     if resize and not a:
         raise UsageError("--resize is about the images of folders; leave it away")

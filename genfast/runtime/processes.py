@@ -1,6 +1,7 @@
 """Several devices of one machine: a process for each but the first, which is this one's."""
 
 import os
+import shutil
 import signal
 import threading
 from collections import deque
@@ -45,7 +46,7 @@ class Processes:
     ) -> Iterator[Done]:
         context = get_context("spawn")  # threads of onnxruntime do not survive a fork
         leash, ours = context.Pipe(duplex=False)
-        with TemporaryDirectory(prefix="genfast-") as folder:
+        with TemporaryDirectory(prefix="genfast-", ignore_cleanup_errors=True) as folder:
             loads = [(leash, load, Path(folder)) for load in self.others]
             pools = [ProcessPoolExecutor(1, context, _begin, given) for given in loads]
             try:
@@ -99,6 +100,7 @@ def _end_with(leash: Connection) -> None:
     """End this process when nobody holds the other end of the leash: work is done with, or the first process dead."""
     with suppress(EOFError, OSError):
         leash.recv_bytes()
+    shutil.rmtree(_state[1], ignore_errors=True)
     os._exit(0)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from export.importers.taming import load, read_config
 from export.importers.taming_net import TamingVQGAN
-from tests.export.importers.tiny_taming import save, write_config
+from tests.export.importers.tiny_vqgan import save, write_config
 
 ROOT = Path(__file__).parents[3]
 

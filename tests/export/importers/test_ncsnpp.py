@@ -16,7 +16,7 @@ from export.importers.nvlabs import ReverseStep, generator
 from export.importers.nvlabs_options import Arguments
 from genfast.runtime.session import Session
 from tests.export.importers.reference import EVERY, PART, whole, write_weights
-from tests.export.importers.tiny_nvlabs import options
+from tests.export.importers.tiny import options
 from training.diffusion import Schedule
 
 OUTPUT, TRAJECTORY = 5e-5, 2e-4  # what may differ

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
+from export.importers.cli import app
 from export.importers.ncsnpp import NCSNpp
 from export.importers.nvlabs import LICENCE, generator, nvlabs_ddgan
 from genfast.bundles import bundle
 from genfast.errors import InputError, UsageError
 from genfast.runtime.session import Session
-from tests.export.importers.tiny_nvlabs import GIVEN, TINY, options, save
+from tests.export.importers.tiny import GIVEN, TINY, options, save
 
 ROOT = Path(__file__).parents[3]
 
@@ -132,6 +134,11 @@ def test_a_failure_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     done = run("export", "import", "nvlabs-ddgan", str(path), str(out), "--preset", "cifar10")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
     assert done.stderr.startswith(f"export: error: {path} names pathlib") and [*tmp_path.iterdir()] == [path]
+
+
+def test_a_name_that_no_bundle_can_have_is_refused_at_once(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["nvlabs-ddgan", "netG.pth", str(tmp_path / "out"), "--name", "Ältere Namen"])
+    assert done.exit_code == 2 and "is not made of" in done.output
 
 
 def test_an_existing_folder_stays(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from export.importers.ncsnpp import NCSNpp, NCSNppConfig
 from export.importers.nvlabs_options import PRESETS, arguments, told
 from genfast.errors import InputError
 from tests.export.importers.reference import PART
-from tests.export.importers.tiny_nvlabs import GIVEN, SIZES, TINY, options
+from tests.export.importers.tiny import GIVEN, SIZES, TINY, options
 from training.diffusion import Schedule
 
 

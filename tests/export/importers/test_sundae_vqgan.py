@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from export.importers.sundae_net import NetConfig, SundaePrior
-from export.importers.sundae_vqgan import described, load, write_graphs
+from export.importers.sundae_vqgan import described, load, sundae, write_graphs
 from genfast.bundles import bundle
-from genfast.errors import InputError
+from genfast.errors import InputError, UsageError
 from genfast.runtime.session import Session
 from genfast.samplers.options import SundaeOptions
 from tests.export.importers.reference import whole
@@ -133,7 +133,7 @@ def test_logits_are_those_of_a_plain_implementation() -> None:
     np.testing.assert_allclose(network(tokens), wanted, atol=1e-5)
 
 
-def test_what_follows_the_valley_does_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_follows_the_valley_does_not_ask() -> None:
     network = prior()
     tokens = torch.randint(VOCABULARY, (1, SIDE**2))
     before = network(tokens)
@@ -295,6 +295,6 @@ def test_vqgans_that_do_not_fit(vq: Path, token_bundle: Path, tmp_path: Path) ->
     done = run(checkpoint, tmp_path / "out", "--vqgan", vq)
     assert done.returncode == 3 and done.stderr.count("\n") == 1
     assert "prior.pt is a prior over 12 tokens, and " in done.stderr and "noise has 64" in done.stderr
-    done = run(checkpoint, tmp_path / "out", "--vqgan", token_bundle)
-    assert done.returncode == 2 and "squares is of family vq-sundae, not vq" in done.stderr
+    with pytest.raises(UsageError, match="squares is of family vq-sundae, not vq"):
+        sundae(checkpoint, tmp_path / "out", token_bundle)
     assert not (tmp_path / "out").exists()

@@ -24,7 +24,7 @@ from genfast.bundles import bundle
 from genfast.errors import InputError
 from genfast.runtime.session import Session
 from tests.export.importers.reference import whole
-from tests.export.importers.tiny_taming import NET, save, write_config
+from tests.export.importers.tiny_vqgan import NET, save, write_config
 
 ROOT = Path(__file__).parents[3]
 FIXTURES = Path(__file__).with_name("fixtures")

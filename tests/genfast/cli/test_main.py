@@ -119,5 +119,5 @@ def test_standard_input_that_cannot_be_read_is_named(cli, tmp_path: Path, tiny_b
 
 def test_help_says_which_figure_to_quote(cli) -> None:
     said = " ".join(cli("fid", "--help", check=True).stdout.replace("│", " ").split())
-    assert "Quote FID with n beside its floor" in said and "with no published FID, which is of Inception" in said
+    assert "Quote FID with n beside its floor" in said and "those of --features inception alone" in said
     assert "a little below as often as above" in said
