@@ -37,14 +37,16 @@ class StridedStep(nn.Module):
         self.network = network
         self.register_buffer("alpha_bar", torch.tensor(alpha_bar, dtype=torch.float64), persistent=False)
 
-    def forward(self, x_t: Tensor, t: Tensor, s: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x_t: Tensor, t: Tensor, s: Tensor, noise: Tensor, label: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Step x_t (B, C, H, W) at t (B,) in 1..T to x_s at s (B,) in 0..t-1, and x_0, both (B, C, H, W).
 
         Draws x_s ~ q(x_s | x_t, x_0) as ReverseStep draws x_{t-1}; in float64, where near levels differ by little.
         """
         here, there = self.alpha_bar[t], self.alpha_bar[s]
         alpha, left = here / there, (1 - there) / (1 - here)
-        x_0 = self.network(x_t, torch.log(here / (1 - here)).float(), None).clamp(-1, 1)
+        x_0 = self.network(x_t, torch.log(here / (1 - here)).float(), None, label).clamp(-1, 1)
         scales = there.sqrt() * (1 - alpha) / (1 - here), alpha.sqrt() * left, ((1 - alpha) * left).sqrt()
         c_0, c_t, sigma = (scale.float()[:, None, None, None] for scale in scales)
         return c_0 * x_0 + c_t * x_t + sigma * noise, x_0
@@ -107,7 +109,6 @@ def ddgan(
         "latent": recipe.unet.latent,
     }
     notes = f"Loss: {recipe.loss}. The weights are the exponential moving average. {notes}".strip()
-    fields |= {"classes": fashion_mnist.CLASSES} if recipe.unet.classes else {}
     _write(checkpoint, out, recipe, half, samples, fields, {**provenance, "notes": notes}, near)
 
 
@@ -174,6 +175,7 @@ def _write(
             read_starts(path, folder / "start.onnx")
         fields |= {
             "licence": "Apache-2.0",
+            "classes": fashion_mnist.CLASSES if unet.classes else (),
             "schedule": {"alpha_bar": levels(recipe)},
             "image": {"height": unet.size, "width": unet.size, "channels": unet.channels},
             "graphs": {"step": [{"path": path.name, "precision": "fp32", "providers": ["cpu", "cuda"]}]},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from genfast.api import (
+        AncestralOptions,
         MaskGITOptions,
         Model,
         RandomOrderOptions,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
+    "AncestralOptions",
     "MaskGITOptions",
     "Model",
     "RandomOrderOptions",

@@ -20,13 +20,21 @@ from genfast.runtime.cpu import cores
 from genfast.runtime.processes import Processes
 from genfast.runtime.session import Session, parse
 from genfast.runtime.workers import Workers
-from genfast.samplers.options import MaskGITOptions, Options, RandomOrderOptions, RePaintOptions, SundaeOptions
+from genfast.samplers.options import (
+    AncestralOptions,
+    MaskGITOptions,
+    Options,
+    RandomOrderOptions,
+    RePaintOptions,
+    SundaeOptions,
+)
 from genfast.types import Pixels
 
 if TYPE_CHECKING:
     from genfast.metrics.evaluate import Score
 
 __all__ = [
+    "AncestralOptions",
     "MaskGITOptions",
     "Model",
     "RandomOrderOptions",
@@ -110,7 +118,8 @@ def _open(loaded: Bundle, name: str, steps: int | None, device: str, threads: in
         if not 1 <= taken <= total:
             raise UsageError(f"{name} takes 1 to {total} steps, not {steps}")
         levels = tuple(t * total // taken for t in range(taken + 1))
-        return DiffusionModel(loaded, name, taken, None, RePaintOptions(), session("step"), levels)
+        told = AncestralOptions() if manifest.classes else None
+        return DiffusionModel(loaded, name, taken, told, RePaintOptions(), session("step"), levels)
     if manifest.family == "vq-sundae":
         assert manifest.tokens
         options = manifest.sampling.options or MaskGITOptions()

@@ -1,4 +1,4 @@
-"""What training takes from the tokens of a picture: a hole is hidden, and random ones take their place."""
+"""What training hides of a picture: tokens in a hole, tokens that random ones take the place of, its class."""
 
 import torch
 from torch import Tensor
@@ -33,3 +33,10 @@ def corrupt(z: Tensor, ratio: Tensor, vocabulary: int, rng: torch.Generator) -> 
     """Replace a share, (B, N) or (B, 1), of tokens (B, N), on average, by random ones."""
     noise = torch.randint(vocabulary, z.shape, generator=rng, device=z.device)
     return torch.where(torch.rand(z.shape, generator=rng, device=z.device) < ratio, noise, z)
+
+
+def hide_labels(labels: Tensor, classes: int, share: float, rng: torch.Generator) -> Tensor | None:
+    """Labels (B,), a share of which is `classes` instead, which stands for none; None where a network is told none."""
+    if not classes:
+        return None
+    return torch.where(torch.rand(len(labels), generator=rng, device=labels.device) < share, classes, labels)

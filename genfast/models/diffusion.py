@@ -9,15 +9,19 @@ import numpy.typing as npt
 from genfast.models.base import Model, State, check_range
 from genfast.runtime.session import Session
 from genfast.samplers import ddgan
-from genfast.samplers.options import Options, RePaintOptions
+from genfast.samplers.options import AncestralOptions, Options, RePaintOptions
 from genfast.samplers.repaint import repaint
 from genfast.types import Floats, Frame, Mask, Pixels, Tokens
 
 
 @dataclass(frozen=True)
 class DiffusionModel(Model):
-    """A model of family ddgan or ddpm: it draws in one way, and fills by RePaint."""
+    """A model of family ddgan or ddpm: it draws step by step, and fills by RePaint.
 
+    One that knows classes can be guided towards them.
+    """
+
+    options: AncestralOptions | None
     fill_options: RePaintOptions
     session: Session
     levels: tuple[int, ...]  # of the bundle's schedule, at t = 0 .. steps: a DDPM may leave some out
@@ -26,9 +30,12 @@ class DiffusionModel(Model):
     def device(self) -> str:
         return self.session.device
 
-    def take(self, options: Options | None) -> None:
-        if options is not None:
+    def take(self, options: Options | None) -> AncestralOptions | None:
+        if options is None:
+            return self.options
+        if self.options is None or not isinstance(options, AncestralOptions):
             raise self.refuse(options)
+        return options
 
     def take_fill(self, options: Options | None) -> RePaintOptions:
         options = options or self.fill_options
@@ -79,8 +86,9 @@ class DiffusionModel(Model):
         # cuDNN tunes itself, and may round, anew for each batch size, so all batches get the same one. On the CPU
         # constant weights are packed ahead and every image is computed alike in any batch.
         padding = [indices[-1]] * (size - len(indices)) if self.session.device != "cpu" else []
+        taken = self.take(options)
         images = ddgan.sample(
-            self._step(self._labels(indices + padding, label)),
+            self._step(self._labels(indices + padding, label), taken.guidance if taken else 1.0),
             steps=self.steps,
             latent=self.bundle.manifest.latent,
             shape=(self.image.channels, self.image.height, self.image.width),
@@ -93,17 +101,34 @@ class DiffusionModel(Model):
     def _pixels(self, state: State) -> Pixels:
         return state.astype(np.uint8, copy=False)  # which it is already
 
-    def _step(self, labels: Tokens) -> ddgan.Step:
-        """The step for one batch of these classes [B], whose state stays on the device."""
+    def _step(self, labels: Tokens, guidance: float = 1.0) -> ddgan.Step:
+        """The step for one batch of these classes [B], whose state stays on the device unless it is guided."""
         run, levels = self.session.bind(), np.array(self.levels)
-        told = {"label": labels} if self.bundle.manifest.classes else {}
+        classes = len(self.bundle.manifest.classes)
 
         def step(
-            x_t: npt.ArrayLike, t: npt.NDArray[np.int64], z: Floats | None, noise: Floats
+            x_t: npt.ArrayLike,
+            t: npt.NDArray[np.int64],
+            z: Floats | None,
+            noise: Floats,
+            labels: Tokens = labels,
         ) -> tuple[npt.ArrayLike, npt.ArrayLike]:
             # The network of a DDGAN was trained for its levels; that of a DDPM is told which one comes next.
             more = {"s": levels[t - 1]} if z is None else {"z": z}
+            told = {"label": labels} if classes else {}
             outputs = run(x_t=x_t, t=levels[t], noise=noise, **more, **told)
             return outputs["x_prev"], outputs["x_0"]
 
-        return step
+        def guided(
+            x_t: npt.ArrayLike, t: npt.NDArray[np.int64], z: Floats | None, noise: Floats
+        ) -> tuple[npt.ArrayLike, npt.ArrayLike]:
+            told, untold = (
+                [np.array(x, np.float32) for x in step(x_t, t, z, noise, label)]
+                for label in (labels, np.full_like(labels, classes))
+            )
+            schedule = self.bundle.manifest.schedule
+            assert schedule
+            here, there = (schedule.alpha_bar[level] for level in levels[[t[0], t[0] - 1]])
+            return ddgan.guide(told[0], told[1], untold[1], guidance, here, there)
+
+        return step if guidance == 1 else guided

@@ -68,6 +68,19 @@ def denoise(
     return to_pixels(x_t)
 
 
+def guide(
+    x_s: Floats, x_0: Floats, untold: Floats, guidance: float, here: float, there: float
+) -> tuple[Floats, Floats]:
+    """Move a step towards its class: classifier-free guidance (Ho and Salimans 2022, equation 6, where it is w + 1).
+
+    From x_s and the x_0 that were predicted with the class told, and the x_0 without, all [B, C, H, W]; `here` and
+    `there` are alpha_bar of the levels that the step leads from and to. Returns x_s and x_0, which stays in [-1, 1].
+    """
+    moved = (untold + guidance * (x_0 - untold)).clip(-1, 1)
+    c_0 = there**0.5 * (1 - here / there) / (1 - here)  # of the posterior's mean
+    return x_s + np.float32(c_0) * (moved - x_0), moved
+
+
 def to_pixels(x: npt.ArrayLike) -> Pixels:
     """f32 [B, C, H, W] in [-1, 1] -> uint8 [B, H, W, C]; values beyond are clipped."""
     levels: Floats = np.rint((np.asarray(x, np.float32).transpose(0, 2, 3, 1) + 1) * 127.5)

@@ -107,6 +107,14 @@ class SundaeOptions(TokenOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AncestralOptions(Options):
+    """How a diffusion model with classes draws: step by step from noise."""
+
+    sampler: Literal["ancestral"] = "ancestral"
+    guidance: float = option(1.0, 0, 100, "Above 1, more typical of the class, for twice the time.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RePaintOptions(Options):
     """How `repaint` fills."""
 

@@ -84,7 +84,7 @@ def test_files_are_read(tmp_path: Path) -> None:
         registry.read(tmp_path / "none.toml")
 
 
-def test_a_ddpm_is_told_no_class(table: Callable[..., dict[str, Any]]) -> None:
+def test_a_ddpm_has_no_latent(table: Callable[..., dict[str, Any]]) -> None:
     plain = table("ddpm")
-    with pytest.raises(ValueError, match="is told no class"):
-        registry.validate(plain | {"unet": plain["unet"] | {"classes": 10}})
+    with pytest.raises(ValueError, match="a DDPM has no latent"):
+        registry.validate(plain | {"unet": plain["unet"] | {"latent": 10}})

@@ -31,6 +31,12 @@ def load(data: DataConfig, split: Split, count: int | None = None) -> tuple[Imag
     return folder, np.zeros(len(folder), np.int64)
 
 
+def check_classes(data: DataConfig, classes: int) -> None:
+    """Raise ValueError where a network is to be told so many classes, and the data set has others."""
+    if classes not in (0, len(names := class_names(data))):
+        raise ValueError(f"unet.classes is {classes}, and the data have {len(names)}: say so many, or 0")
+
+
 def class_names(data: DataConfig) -> tuple[str, ...]:
     """What the labels of a data set stand for, in their order; nothing where there are no classes.
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from genfast.metrics.evaluate import evaluate, references
 from genfast.types import Pixels
 from training.checkpoint import newest_checkpoint
-from training.data.datasets import class_names
+from training.corruption import hide_labels
+from training.data.datasets import check_classes
 from training.data.images import Images, signed
 from training.diffusion import ReverseStep, ScheduleConfig, at
 from training.distributed import average_gradients
@@ -58,8 +59,7 @@ class DDGANTraining:
         self.loss = LOSSES[recipe.loss]
         self.schedule = recipe.schedule.build().to(fabric.device)
         unet = recipe.unet
-        if unet.classes not in (0, len(names := class_names(recipe.data))):
-            raise ValueError(f"unet.classes is {unet.classes}, and the data have {len(names)}: say so many, or 0")
+        check_classes(recipe.data, unet.classes)
         generator, discriminator = UNet(unet), Discriminator(recipe.discriminator, unet.channels, unet.classes)
         if recipe.init_from is not None:
             weights = load_file(newest_checkpoint(recipe.init_from) / "model.safetensors")
@@ -81,10 +81,7 @@ class DDGANTraining:
         images, schedule = signed(images), self.schedule
         randn = partial(torch.randn, generator=rng, device=images.device)
         t = torch.randint(1, schedule.steps + 1, (len(images),), generator=rng, device=images.device)
-        label = None
-        if classes := self.config.unet.classes:
-            untold = torch.rand(len(labels), generator=rng, device=images.device) < UNTOLD
-            label = torch.where(untold, classes, labels)
+        label = hide_labels(labels, self.config.unet.classes, UNTOLD, rng)
         real = schedule.q_sample(images, t - 1, randn(images.shape))
         x_t = schedule.q_step(real, t, randn(images.shape))
         learning = step >= self.config.discriminator_warmup

@@ -12,6 +12,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from genfast.types import Pixels
+from training.corruption import hide_labels
+from training.data.datasets import check_classes
 from training.data.images import Images, signed
 from training.diffusion import ScheduleConfig
 from training.distributed import average_gradients
@@ -30,17 +32,19 @@ class DDPMRecipe:
     data: DataConfig = DataConfig()
     schedule: ScheduleConfig = ScheduleConfig(steps=100)  # what sampling uses; training covers every level
     lr: float = 5e-4
+    label_dropout: float = 0.1  # share of images whose class is not told, where classes are: for guidance
 
     def __post_init__(self) -> None:
-        if self.unet.latent or self.unet.classes:
-            raise ValueError("a DDPM has no latent and is told no class: set unet.latent and unet.classes to 0")
+        if self.unet.latent:
+            raise ValueError("a DDPM has no latent: set unet.latent to 0")
 
 
 class DDPMTraining:
     averaged = "unet"
 
     def __init__(self, recipe: DDPMRecipe, fabric: Fabric) -> None:
-        self.fabric = fabric
+        self.fabric, self.config = fabric, recipe
+        check_classes(recipe.data, recipe.unet.classes)
         self.network = channels_last(UNet(recipe.unet), fabric.device)
         self.networks = nn.ModuleDict({"unet": self.network})
         self.schedule = recipe.schedule.build().to(fabric.device)
@@ -55,8 +59,9 @@ class DDPMTraining:
         alpha_bar = log_snr.sigmoid()[:, None, None, None]
         noise = torch.randn(images.shape, generator=rng, device=images.device)
         x_t = alpha_bar.sqrt() * images + (1 - alpha_bar).sqrt() * noise
+        label = hide_labels(labels, self.config.unet.classes, self.config.label_dropout, rng)
         with self.fabric.autocast():
-            x_0 = self.network(x_t, log_snr)
+            x_0 = self.network(x_t, log_snr, label=label)
         # Eq. 6 with the weight SNR + 1, which is plain squared error in v (Salimans and Ho 2022).
         error = (x_0.float() - images).square().mean((1, 2, 3))
         loss = (error / (1 - alpha_bar.flatten())).mean()

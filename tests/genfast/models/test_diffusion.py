@@ -8,7 +8,7 @@ import genfast
 from genfast.errors import UsageError
 from genfast.models.diffusion import DiffusionModel
 from genfast.samplers.noise import Purpose, normal
-from genfast.samplers.options import MaskGITOptions, Options, RePaintOptions
+from genfast.samplers.options import AncestralOptions, MaskGITOptions, Options, RePaintOptions
 
 
 @pytest.fixture
@@ -111,6 +111,20 @@ def test_classes_take_turns_too(shaded_bundle: Path) -> None:
     assert (labelled.sample(6, batch=1) == images).all() and [labelled.label(i) for i in (0, 3)] == ["dark", "light"]
     with pytest.raises(UsageError, match="shades has no class 'red'; it has: dark, light"):
         labelled.sample(1, label="red")
+
+
+def test_guidance_leads_towards_the_class(shaded_bundle: Path) -> None:
+    """Classes are a tenth of -1 .. 1 apart, and none is lighter still: away from it is darker."""
+    labelled = genfast.load(str(shaded_bundle), device="cpu")
+    plain, guided = (
+        labelled.sample(4, label="light", options=AncestralOptions(guidance=w)).astype(int) for w in (1.0, 3.0)
+    )
+    np.testing.assert_array_equal(plain, labelled.sample(4, label="light"))
+    inside = (plain > 60) & (plain < 200)
+    assert (guided < plain)[inside].mean() > 0.9  # not where guidance clips what this network does not
+    np.testing.assert_array_equal(
+        labelled.sample(4, label="light", options=AncestralOptions(guidance=3), batch=1), guided
+    )
 
 
 def test_a_hole_is_filled_as_its_surroundings_have_it_unless_a_class_is_asked_for(shaded_bundle: Path) -> None:

@@ -53,6 +53,18 @@ def test_a_ddpm_gets_no_latent_and_the_last_step_no_noise() -> None:
     assert seen == [([2, 2], None, True), ([1, 1], None, False)]
 
 
+def test_a_guided_step_is_that_of_the_guided_prediction() -> None:
+    """q(x_s | x_t, x_0) has the mean c_0 x_0 + c_t x_t: with the x_0 that guidance makes in place of the one told."""
+    rng, here, there = np.random.default_rng(0), 0.3, 0.7
+    told, untold, rest = rng.uniform(-1, 1, (3, 2, 1, 4, 4)).astype(np.float32)
+    c_0 = np.sqrt(there) * (1 - here / there) / (1 - here)
+    x_s, x_0 = ddgan.guide(c_0 * told + rest, told, untold, 3.0, here, there)
+    wanted = (3 * told - 2 * untold).clip(-1, 1)
+    assert (np.abs(wanted) == 1).any()  # clipping is part of the test
+    np.testing.assert_allclose(x_0, wanted, atol=1e-5)
+    np.testing.assert_allclose(x_s, c_0 * wanted + rest, atol=1e-5)
+
+
 def test_networks_of_different_step_counts_start_alike() -> None:
     def identity(x_t, t, z, noise):
         return x_t, x_t

@@ -1,8 +1,10 @@
 """The regression of x_0: its loss at a known prediction, one step, and that it learns."""
 
 from collections.abc import Callable
+from dataclasses import asdict, replace
 
 import numpy as np
+import pytest
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -51,6 +53,20 @@ def test_a_step_is_a_function_of_its_stream(
         training.step(images, None, rng(seed), 0)
         ends.append(training.network.stem.weight)
     assert torch.equal(ends[0], ends[1]) and not torch.equal(ends[0], ends[2])
+
+
+def test_classes_are_told_but_for_some(
+    recipe: Callable[..., Recipe], fabric: Fabric, thumbnails: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Rows of the label embedding move for those classes that a batch has, and for none where all are hidden."""
+    told = replace(recipe("ddpm").unet, classes=10)
+    images, labels = as_batch(thumbnails[0][:16]), torch.tensor([2, 7] * 8)
+    for dropout, moved in ((0.0, [2, 7]), (1.0, [10])):
+        training = DDPMTraining(recipe("ddpm", unet=asdict(told), label_dropout=dropout), fabric)
+        training.step(images, labels, rng(), 0)
+        assert training.network.label.weight.abs().sum(1).nonzero()[:, 0].tolist() == moved
+    with pytest.raises(ValueError, match="unet.classes is 3, and the data have 10"):
+        DDPMTraining(recipe("ddpm", unet=asdict(replace(told, classes=3))), fabric)
 
 
 def test_it_learns(recipe: Callable[..., Recipe], fabric: Fabric, thumbnails: tuple[np.ndarray, np.ndarray]) -> None:
