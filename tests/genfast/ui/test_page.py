@@ -51,9 +51,9 @@ def mask_of(page, folder: Path) -> np.ndarray:
 
 
 def run(page, task: str = "repaint") -> None:
+    done = int(page.get_attribute(f"#{task}-form", "data-done") or 0)
     page.click(f"#{task}-form .go")
-    page.wait_for_selector(f"#{task}-form .go", state="hidden")
-    page.wait_for_selector(f"#{task}-form .go", state="visible")
+    page.wait_for_selector(f"#{task}-form[data-done='{done + 1}']")
 
 
 def copied(page) -> str:
