@@ -118,7 +118,7 @@ def nvlabs_ddgan(
         graphs = [{"path": path.name, "precision": "fp32", "providers": providers[path.stem]} for path in paths]
         manifest = bundle.write(
             folder,
-            name=name or f"ddgan-{preset or 'imported'}",
+            name=name or f"ddgan-{preset or f'{side}-t{len(alpha_bar) - 1}'}",
             family="ddgan",
             summary=f"{options.dataset or 'Images'}, {side}x{side}, in {options.num_timesteps} steps, by NVlabs' DDGAN",
             licence=licence or LICENCE,

@@ -102,7 +102,9 @@ def arguments(given: Mapping[str, object], state: Mapping[str, Tensor], where: s
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))
-        found_as = "" if first["type"] == "missing" else f", not {first['input']!r}"
+        if first["type"] == "missing":
+            raise InputError(f"{where}: {name} is missing, and no weight tells it") from error
+        found_as = f", not {first['input']!r}"
         raise InputError(f"{where}: {name}: {first['msg']}{found_as}") from error
     levels = found.alpha_bar()
     if not all(later < earlier for earlier, later in zip(levels, levels[1:], strict=False)) or levels[-1] <= 0:
@@ -116,7 +118,9 @@ def read_config(path: Path) -> dict[str, object]:
     """Options of a JSON file. Raises InputError where it holds none."""
     try:
         held = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise InputError(f"{path} holds no options as JSON: {error}") from error
     if not isinstance(held, dict):
         raise InputError(f"{path} holds no options as JSON, by name")

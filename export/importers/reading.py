@@ -65,7 +65,7 @@ def _is_zip(path: Path) -> bool:
     if start.startswith(b"version https://git-lfs"):
         raise InputError(f"{path} is a pointer of Git LFS, not the checkpoint itself; run git lfs pull")
     if not start.startswith(b"\x80\x02"):  # PyTorch's protocol
-        raise InputError(f"{path} is no checkpoint of PyTorch: it begins as neither a zip file nor a pickle")
+        raise InputError(f"{path} is no checkpoint of PyTorch: it begins as neither its zip file nor its pickle")
     return False
 
 

@@ -22,6 +22,11 @@ def tensors(held: object, path: Path, prefix: str = "", drop: Sequence[str] = ()
     behind = {name.removeprefix(prefix): value for name, value in held.items() if str(name).startswith(prefix)}
     found = {name: value for name, value in (behind or held).items() if not str(name).startswith(tuple(drop))}
     for name, value in found.items():
+        if isinstance(value, Mapping):
+            raise InputError(
+                f"{path} holds tables of tensors, such as {name}: is it of another kind? "
+                "python -m export import --help lists the kinds"
+            )
         if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_quantized:
             raise InputError(f"{path} holds a {type(value).__name__} as {name}, where a dense tensor was expected")
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():

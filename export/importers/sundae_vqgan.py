@@ -149,6 +149,8 @@ def sundae(
         ValueError: a graph does not compute what the network computes.
     """
     check(out)
+    if vqgan.is_file():
+        raise InputError(f"{vqgan} is a file, not a bundle; make one of it first: python -m export import taming-vqgan")
     codec = bundled(vqgan)
     image, grid = codec.loaded.manifest.image, codec.loaded.manifest.tokens
     assert image and grid  # as every manifest of this family
@@ -167,7 +169,7 @@ def sundae(
         share_weights([folder / f"{role}.onnx" for role in ROLES])
         manifest = bundle.write(
             folder,
-            name=name or "sundae",
+            name=name or f"sundae-{codec.loaded.manifest.name}",
             family="vq-sundae",
             summary=f"prior over tokens of {codec.loaded.manifest.name}, {image.width}x{image.height}",
             licence=f"{licence or LICENCE} (the prior); {codec.loaded.manifest.licence} (the VQ-GAN)",

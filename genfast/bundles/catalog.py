@@ -74,6 +74,8 @@ def entries() -> dict[str, Entry]:
 def entry(name: str) -> Entry:
     """The model of that name, or with a protocol of that name. Raises ModelError where there is none."""
     found = entries().get(name) or next((each for each in entries().values() if name in each.protocols), None)
+    if found is None and "/" in name:
+        raise ModelError(f"there is no bundle at {name}; give its folder, or the name of a model (genfast models)")
     if found is None:
         raise ModelError(f"unknown model {name!r}; give the folder of a bundle or one of: {', '.join(entries())}")
     return found

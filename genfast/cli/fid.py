@@ -101,6 +101,8 @@ def fid(
     known = merge or a
     if merge and given == ["against"]:
         given = []
+    if a and not b and given == ["against"]:
+        raise UsageError(f"to measure {a} against images, name these second: genfast fid {a} {against}")
     if known and given:
         raise UsageError(f"--{given[0]} is about images to draw, but {known} is given; leave one of them away")
     extractor = None if features == "all" else features

@@ -165,13 +165,20 @@ def chosen(model: "Model", default: Options | None, given: Given) -> Options | N
     """
     if not given:
         return None
+    classes = model.bundle.manifest.classes
+    unguided = UsageError(f"these weights of {model.name} know no classes to be guided to; leave --guidance away")
+    if default is None and given.keys() == {"guidance"} and not classes:
+        raise unguided
     sampler = str(given.get("sampler") or (default and default.sampler))
     if default is None or not (sampler == default.sampler or isinstance(default, TokenOptions)):
         family = model.bundle.manifest.family
         raise UsageError(f"{model.name} is of family {family}, which takes no {', '.join(map(flag, sorted(given)))}")
     if sampler != default.sampler:
         default = default.switched(SAMPLERS[sampler])
-    return default.adjusted({name: value for name, value in given.items() if not isinstance(value, str)})
+    taken = default.adjusted({name: value for name, value in given.items() if not isinstance(value, str)})
+    if getattr(taken, "guidance", 1) != 1 and not classes:
+        raise unguided
+    return taken
 
 
 def said(given: Given) -> Given:

@@ -144,7 +144,8 @@ class Statistics:
         fits = (mean.shape, covariance.shape, subset.shape[1:]) == ((d,), form, (d,))
         enough = not part if n is None else part or min(n, len(subset)) >= 2
         if not (fits and finite and enough):
-            raise InputError(f"{path} is a damaged statistics file: its arrays do not fit each other")
+            fault = "its arrays do not fit each other" if finite else "it holds what is no number"
+            raise InputError(f"{path} is a damaged statistics file: {fault}")
         if covariance.ndim == 1:
             triangle, covariance = covariance, np.zeros((d, d))
             covariance[np.triu_indices(d)] = triangle

@@ -47,6 +47,10 @@ class Tokenizer(Model):
 class VQModel(Tokenizer):
     """A model of family vq. By itself it draws nothing: a prior over its tokens does."""
 
+    @property
+    def fill_steps(self) -> NoReturn:
+        raise self._draws_nothing()
+
     def take(self, options: Options | None) -> Options | None:
         raise self._draws_nothing()
 

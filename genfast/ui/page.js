@@ -1010,6 +1010,10 @@ function listen() {
     if (event.key === "ArrowRight") gallery.view(gallery.place + 1);
   }, "keydown");
   on("viewer", ({ target }) => { if (target === $("viewer")) $("viewer").close(); });
+  // A reload, or closing the tab, ends works and forgets what is painted.
+  addEventListener("beforeunload", (event) => {
+    if (document.querySelector(".form.busy") || !$("undo").disabled) event.preventDefault();
+  });
   // A picture may be dropped or pasted anywhere.
   addEventListener("dragover", (event) => { event.preventDefault(); $("drop").hidden = false; });
   addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").hidden = true; });

@@ -119,7 +119,7 @@ STATES: dict[str, tuple[object, str]] = {
     "no dictionary": ([1], "holds a list where tensors"),
     "nothing": ({}, "holds no tensors"),
     "a number": ({"a": 1.0}, "holds a float as a"),
-    "a dictionary": ({"a": {"b": torch.ones(1)}}, "holds a dict as a"),
+    "a dictionary": ({"a": {"b": torch.ones(1)}}, "holds tables of tensors, such as a"),
     "a sparse tensor": ({"a": torch.eye(3).to_sparse()}, "dense tensor was expected"),
     "a bomb": ({"a": torch.zeros(1).expand(10**6, 10**6)}, "holds a as 1000000x1000000, which is more than"),
 }

@@ -8,7 +8,7 @@ ERROR, USAGE, INPUT, MODEL, DEVICE = 1, 2, 3, 4, 5
 
 SAMPLE = [
     ("--model dalle", MODEL, "unknown model 'dalle'; give the folder of a bundle or one of: fashion28"),
-    ("--model ./nowhere", MODEL, "unknown model './nowhere'"),
+    ("--model ./nowhere", MODEL, "there is no bundle at ./nowhere"),
     ("--model none", MODEL, "none is no bundle: cannot read manifest.json"),
     ("--model fashion28 --steps 3", USAGE, "fashion28 has no weights for 3 steps; weights exist for: "),
     ("--model efficientnet-lite0 --steps 3", USAGE, "efficientnet-lite0 takes no number of steps"),
@@ -66,6 +66,7 @@ SAMPLE = [
     ("--model squares --power 0.5", USAGE, "power must lie in 1 .. 100, not 0.5"),
     ("--model squares --refine 0.95", USAGE, "refine must lie in 0 .. 0.9, not 0.95"),
     ("--model squares --refine -0.1", USAGE, "refine must lie in"),
+    ("--model tiny --guidance 2", USAGE, "these weights of tiny know no classes to be guided to"),
     ("--model squares --guidance -1", USAGE, "guidance must lie in 0 .. 100, not -1.0"),
     ("--model squares --sampler sundae --min-steps -1", USAGE, "min-steps must lie in"),
     ("--model squares --history --class blue", USAGE, "squares has no class 'blue'"),

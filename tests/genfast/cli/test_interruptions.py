@@ -20,12 +20,12 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(genfast.__file__).parents[1]
 KILLS = 18  # of each command
 
 
-def start(*arguments: object, **environment: str) -> subprocess.Popen[bytes]:
+def start(*arguments: object, stdout: int = subprocess.PIPE, **environment: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "genfast", *map(str, arguments)]
     return subprocess.Popen(
         command,
         env=ENVIRONMENT | environment,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell ignores in the background
     )
@@ -50,7 +50,7 @@ def kill_often(folder: Path, most: int, *arguments: object) -> None:
     found: frozenset[Path] = frozenset()
     for _ in range(KILLS):
         wanted = len(found) + chance.randint(0, most)
-        with start(*arguments) as process:
+        with start(*arguments, stdout=subprocess.DEVNULL) as process:  # nobody reads: a pipe would fill up
             wait_for(process, lambda wanted=wanted: len(list(folder.iterdir())) >= wanted)
             time.sleep(chance.uniform(0, 0.03))
             process.kill()

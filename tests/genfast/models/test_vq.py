@@ -46,6 +46,7 @@ def test_a_prior_has_the_same_face(token_bundle: Path) -> None:
         (lambda m: m.decode(np.full((1, 6), -1)), "lie in 0 .. 31"),
         (lambda m: m.sample(1), "palette is of family vq and draws nothing by itself; genfast tokenize and"),
         (lambda m: m.history(0), "draws nothing by itself"),
+        (lambda m: m.fill_steps, "draws nothing by itself"),  # which a command asks for first
         (lambda m: genfast.inpaint(m, np.zeros((4, 6, 3), np.uint8), np.ones((4, 6), bool)), "draws nothing by itself"),
         (lambda m: genfast.load(str(m.bundle.directory), steps=3), "palette is of family vq and takes no number of st"),
     ],

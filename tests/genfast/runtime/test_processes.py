@@ -202,7 +202,7 @@ def test_what_fails_in_another_process_is_raised_here(tiny_bundle: Path, tmp_pat
     first = genfast.load(str(tiny_bundle), device="cpu")
     gone = partial(genfast.load, str(tmp_path / "gone"))
     for load, kind, message in (
-        (gone, ModelError, "unknown model"),
+        (gone, ModelError, "there is no bundle at"),
         (lack_memory, GenfastError, "^a process on another device failed: out of memory$"),
     ):
         with pytest.raises(kind, match=message):
