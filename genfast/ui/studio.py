@@ -23,7 +23,8 @@ from genfast.images import io, photo
 from genfast.images.params import GenerationParams
 from genfast.inpainting import masks
 from genfast.inpainting.picture import Repaint, drawn_by
-from genfast.models.base import Model, chunks
+from genfast.models.base import Model
+from genfast.shards import chunks
 from genfast.types import Frame, Levels
 from genfast.ui.controls import Described, Task, Value, described
 from genfast.ui.line import Event, Job

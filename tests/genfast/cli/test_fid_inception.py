@@ -151,7 +151,7 @@ def test_a_model_against_a_file(fid: Cli, theirs: Path, tiny_bundle: Path) -> No
     [
         ({"mu": np.zeros(64), "sigma": np.eye(64)}, "holds moments of 64 features, not of the 2048 of FID's Inception"),
         ({"mu": np.zeros(2048), "sigma": np.eye(64)}, "its arrays do not fit each other"),
-        ({"mu": np.full(2048, np.nan), "sigma": np.eye(2048)}, "it holds what is no number"),
+        ({"mu": np.full(2048, np.nan), "sigma": np.eye(2048)}, "its arrays do not fit each other"),
         ({"mu": np.zeros(2048)}, "is not a statistics file"),
         ({"images": np.zeros((3, 8, 8, 3), np.uint8)}, "is not a statistics file"),
     ],
