@@ -15,6 +15,11 @@ _PART = re.compile(r"\.[0-9a-f]{16}\.part")
 _ABANDONED = 3600  # seconds
 
 
+def as_text(path: Path) -> str:
+    """A path as text, which on Linux it need not be."""
+    return os.fsencode(path).decode(errors="replace")
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that appears as `path` when the block ends, and not at all when the block raises.

@@ -1,9 +1,10 @@
 """What is to be inpainted, and where the result goes."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from genfast.files import as_text
 
 STDIN = Path("-")
 
@@ -31,4 +32,4 @@ def names(image: Path, mask: Path | None) -> tuple[str, ...]:
     """The names of two files, with their folders where these are equal, as text, which on Linux they need not be."""
     files = [path for path in (image, mask) if path]
     paths = [Path(path.parent.name if mask and image.name == mask.name else "", path.name) for path in files]
-    return tuple(os.fsencode(path).decode(errors="replace") for path in paths)
+    return tuple(map(as_text, paths))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from genfast.errors import UsageError
+from genfast.files import as_text
 from genfast.images import io
 from genfast.images.folder import Folder
 from genfast.models.vq import Tokenizer
@@ -79,7 +80,7 @@ def tokenize(model: Tokenizer, pictures: Pictures, out: Path) -> Iterator[None]:
     described = About(
         vqgan=identity(model.bundle),
         vocabulary=model.tokens.vocabulary,
-        data=os.fsencode(pictures.folder.resolve().name).decode(errors="replace"),
+        data=as_text(Path(pictures.folder.resolve().name)),
         classes=pictures.classes,
     )
     others = UsageError(f"{out} holds the tokens of other pictures than {pictures.folder}; name another folder")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from genfast import __version__
 from genfast.cli.options import (
     DEVICES,
     OUTPUT,
@@ -95,6 +94,7 @@ def sample(
     from genfast import api, outputs
     from genfast.images import folder, io, params, sheets
     from genfast.tasks.delivery import Delivery, write
+    from genfast.tasks.made_by import made_by
     from genfast.tasks.sample import Draw
 
     existing = outputs.existing(overwrite, skip_existing)
@@ -106,15 +106,8 @@ def sample(
     if part:
         indices, grid = part.of(indices), False
     files = outputs.SampleFiles(out, sampler.name, seed, indices, format, history, grid, existing)
-    drawn_by = params.GenerationParams(
-        model=sampler.name,
-        bundle=sampler.bundle.sha256,
-        steps=sampler.steps,
-        seed=seed,
-        index=start,
-        options=({} if loss is None else {"loss": loss}) | ({} if format == "png" else {"format": format}),
-        version=__version__,
-    )
+    chosen_here = ({} if loss is None else {"loss": loss}) | ({} if format == "png" else {"format": format})
+    drawn_by = made_by(sampler, steps=sampler.steps, seed=seed, index=start, options=chosen_here)
     draw = Draw(
         files.absolute() if ray else files, Delivery(), sampler.batch_size(batch), label, options, said(given), drawn_by
     )

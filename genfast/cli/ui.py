@@ -26,8 +26,6 @@ def ui(
 
     The page is for who has its address alone. What it saves are the very files that the other commands write.
     """
-    from genfast.bench.matmul import product
-
     try:
         from genfast.ui import guard, server
     except ModuleNotFoundError as error:
@@ -45,5 +43,7 @@ def ui(
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
     if device.startswith("cuda"):
+        from genfast.bench.matmul import product
+
         product("float32", 8, device)()  # what cannot be had is said now, rather than on the page
     server.serve(model=model, host=host, port=port, device=device, threads=threads, ready=ready)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 
-from genfast import __version__
 from genfast.bundles import catalog
 from genfast.errors import InputError
 from genfast.images import io, photo
@@ -16,6 +15,7 @@ from genfast.inpainting import fill, masks
 from genfast.inpainting.fill import Callback, Fill
 from genfast.models.base import Model
 from genfast.samplers.options import Options
+from genfast.tasks.made_by import made_by
 from genfast.types import Format, Mask
 
 Say = Callable[[str], None]  # a line for people
@@ -23,15 +23,7 @@ Say = Callable[[str], None]  # a line for people
 
 def drawn_by(model: Model, n: int = 1, seed: int = 0) -> GenerationParams:
     """What `n` fills of a seed have in common."""
-    return GenerationParams(
-        model=model.name,
-        bundle=model.bundle.sha256,
-        steps=model.fill_steps,
-        seed=seed,
-        index=0,
-        n=n,
-        version=__version__,
-    )
+    return made_by(model, steps=model.fill_steps, seed=seed, index=0, n=n)
 
 
 @dataclass(frozen=True, kw_only=True)

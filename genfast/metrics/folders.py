@@ -1,12 +1,12 @@
 """Folders of images and files of their statistics, measured against each other."""
 
 import logging
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from genfast.bundles import catalog
 from genfast.errors import InputError
+from genfast.files import as_text
 from genfast.images import io
 from genfast.images.folder import Size, pictures, read_folder
 from genfast.metrics.evaluate import Score, compare, describe, extractors
@@ -129,8 +129,8 @@ def images(
 
 
 def name(folder: Path) -> str:
-    """What a set of the images of a folder is called: text, which on Linux a name need not be."""
-    return os.fsencode(folder.resolve().name).decode(errors="replace")
+    """What a set of the images of a folder is called."""
+    return as_text(Path(folder.resolve().name))
 
 
 def _saw(features: str, about: About, device: str, threads: int | None) -> bool:

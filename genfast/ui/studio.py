@@ -16,14 +16,14 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from genfast import __version__, api
+from genfast import api
 from genfast.cli.options import Given, chosen, said
 from genfast.errors import InputError, UsageError
 from genfast.images import io, photo
-from genfast.images.params import GenerationParams
 from genfast.inpainting import masks
 from genfast.inpainting.picture import Repaint, drawn_by
 from genfast.models.base import Model, chunks
+from genfast.tasks.made_by import made_by
 from genfast.types import Frame, Levels
 from genfast.ui.controls import Described, Task, Value, described
 from genfast.ui.line import Event, Job
@@ -147,18 +147,10 @@ class Studio:
             images = model.watched(chunk, watch, seed=seed, label=label, options=options)
             for index, image in zip(chunk, images, strict=True):
                 name = model.label(index, label)
-                params = GenerationParams(
-                    model=model.name,
-                    bundle=model.bundle.sha256,
-                    steps=model.steps,
-                    seed=seed,
-                    index=index,
-                    options={**said(given), **({} if name is None else {"class": name})},
-                    version=__version__,
-                )
-                file = BytesIO()
-                io.encode(file, io.to_pillow(image), "png", params.comment())
-                made = self.store.put(file.getvalue(), f"{model.name}-{seed}-{index}.png", image.shape[:2])
+                known_options = {**said(given), **({} if name is None else {"class": name})}
+                params = made_by(model, steps=model.steps, seed=seed, index=index, options=known_options)
+                content = io.encoded(image, "png", params.comment())
+                made = self.store.put(content, f"{model.name}-{seed}-{index}.png", image.shape[:2])
                 job.say(picture=_card(made) | {"class": name, "command": params.command(known.target)})
 
     def _model(self, job: Job, task: Task, order: Order) -> tuple[Described, Model, Given, Mapping[str, Value]]:
