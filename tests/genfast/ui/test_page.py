@@ -23,7 +23,12 @@ def picture(path: Path, width: int, height: int) -> Path:
 
 def open_picture(page, path: Path) -> None:
     page.set_input_files("#picture-file", path)
-    page.wait_for_function("name => document.querySelector('#picture').alt === name", arg=path.name)
+    shows(page, path.name)
+
+
+def shows(page, name: str) -> None:
+    """Wait until a picture can be painted on."""
+    page.wait_for_function("name => document.querySelector('#picture').alt === name", arg=name)
     page.wait_for_selector("#frame:not([hidden])")
 
 
@@ -131,7 +136,7 @@ def test_four_are_drawn_and_one_of_them_is_repainted(tab, cli, tmp_path: Path) -
     assert [path.name for path in saved] == [f"squares-3-{index}.png" for index in range(4)]
     assert all(path.read_bytes() == (tmp_path / "out" / path.name).read_bytes() for path in saved)
     page.click("#viewer-repaint")
-    assert page.locator("#picture").get_attribute("alt") == "squares-3-3.png" and page.locator("#view").is_visible()
+    shows(page, "squares-3-3.png")
     page.keyboard.press("i")
     run(page)
     filled = save(page, "#fill-save", tmp_path)
