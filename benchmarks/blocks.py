@@ -4,37 +4,16 @@ python -m benchmarks.blocks PICTURE...                     of pictures, or of al
 python -m benchmarks.blocks [--model avatars1024] [-n 8]   of held-out faces, of these as tokens and back, of samples
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
 
 from benchmarks import common
 from genfast.images import io
 from genfast.images.folder import find
+from genfast.metrics.blocks import ratio
 from genfast.models.tokens import TokenModel
 from genfast.types import Pixels
 from training.data import avatars
-
-
-def steps(picture: Pixels, side: int) -> tuple[float, float]:
-    """Mean step between neighbours across borders, and elsewhere, of [H, W, C]: down and to the right, added up.
-
-    Borders are those of squares of side x side pixels.
-    """
-    across = elsewhere = 0.0
-    for axis in (0, 1):
-        moved = np.moveaxis(picture, axis, 0).astype(np.int16)  # (H, W, C) or (W, H, C)
-        step = np.abs(np.diff(moved, axis=0)).mean((1, 2))  # (H - 1,)
-        border = np.arange(1, len(moved)) % side == 0
-        across, elsewhere = across + float(step[border].mean()), elsewhere + float(step[~border].mean())
-    return across, elsewhere
-
-
-def ratio(pictures: Iterable[Pixels], side: int = 32) -> float:
-    """The mean step across borders over that elsewhere, of all pictures together; each is larger than a square."""
-    across, elsewhere = np.sum([steps(picture, side) for picture in pictures], axis=0)
-    return float(across / elsewhere)
 
 
 def of_model(model: TokenModel, n: int, seed: int) -> dict[str, float]:

@@ -18,6 +18,7 @@ from benchmarks import common
 from export.unpack import networks
 from genfast.bench import speed
 from genfast.bench.speed import medians
+from genfast.models.drafts import Drafts
 from genfast.models.tokens import TokenModel
 from genfast.samplers.ddgan import to_pixels
 from genfast.samplers.options import TokenOptions
@@ -35,13 +36,10 @@ def parts(model: TokenModel) -> dict[str, Callable[[], object]]:
     """The graphs that draw, on one image each."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(model.tokens.vocabulary, size=(1, model.tokens.height * model.tokens.width))  # (1, N)
-    known, embedding = np.ones(tokens.shape, bool), model.image_embeddings()[0, :1]
-    told: dict[str, Any] = {
-        "tokens": tokens,
-        "label": np.zeros(1, np.int64),
-        "image_embedding": embedding,
-        "known": known,
-    }
+    known, drafts = np.ones(tokens.shape, bool), model.drafts()
+    told: dict[str, Any] = {"tokens": tokens, "label": np.zeros(1, np.int64), "known": known}
+    if model.bundle.manifest.attributes:
+        told["draft"] = drafts.of(told["label"], drafts.table.rows[drafts.table.labels == 0][:1])
     predict = partial(model.predict.run, **told)
     draws = {"temperature": np.full(1, 0.8, np.float32), "uniform": rng.random(tokens.shape, np.float32)}
     draws |= {"return_prob": np.zeros(1, bool), "logit_bias": np.zeros((*tokens.shape, 1), np.float32)}
@@ -50,11 +48,11 @@ def parts(model: TokenModel) -> dict[str, Callable[[], object]]:
 
 
 def eager(
-    network: Hourglass, codec: VQGAN, options: TokenOptions
+    network: Hourglass, codec: VQGAN, drafts: Drafts | None, options: TokenOptions
 ) -> Callable[[torch.memory_format], tuple[Tokens, Pixels]]:
     """Draws image 0 in PyTorch, by the very sampler that genfast draws with: its tokens [1, N], and its pixels."""
     prior = token_network(network, network.token_head.keys(), Fabric(accelerator="cpu", devices=1))
-    batch = token_batch(network, [0], np.zeros(1, np.int64))
+    batch = token_batch(network, drafts, [0], np.zeros(1, np.int64))
 
     @torch.inference_mode()
     def draw(layout: torch.memory_format) -> tuple[Tokens, Pixels]:
@@ -81,7 +79,7 @@ def drawing(name: str, threads: int) -> dict[str, float]:
     layouts = {"eager": torch.contiguous_format, "eager, channels last": torch.channels_last}
     torch.set_num_threads(threads)
     network, codec, *_ = networks(model.bundle)
-    draw = eager(network, codec, model.options)
+    draw = eager(network, codec, model.drafts() if model.bundle.manifest.attributes else None, model.options)
     rivals = {rival: partial(draw, layout) for rival, layout in layouts.items()}
     for drawn in rivals.values():
         tokens, pixels = drawn()

@@ -80,7 +80,7 @@ def seconds(model: Model, n: int, batch: int) -> tuple[float, float]:
         drawn_by = GenerationParams(
             model=model.name, bundle=sha256, steps=model.steps, seed=0, index=0, version=__version__
         )
-        work = Clocked(files, Delivery(), batch, None, None, {}, drawn_by)
+        work = Clocked(files, Delivery(), batch, None, None, None, {}, drawn_by)
         before, busy = {os.getpid(): time.process_time()}, {}
         began, drawn = time.perf_counter(), 0
         for process, spent, count in model.map(work, model.chunks(range(n), batch), lambda made: made):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from export.provenance import trained
+from export.vqgan import round_vqgan
 from export.vqgan import vqgan as write_vqgan
 from export.weights import Rounded
 from genfast import token_set
@@ -37,6 +38,10 @@ class Codec(Protocol):
         """Of the bundle that a prior and this make."""
 
     @property
+    def recipe(self) -> str:
+        """The name of its recipe; empty for another project's."""
+
+    @property
     def notes(self) -> str:
         """Where it comes from, as a sentence."""
 
@@ -46,8 +51,8 @@ class Codec(Protocol):
     def about(self, data: DataConfig) -> tuple[str, str, tuple[str, ...]]:
         """The name of the images that a prior learned from `data`, their licence, and the names of their classes."""
 
-    def write(self, side: int, folder: Path, codes: Rounded) -> Parities:
-        """Write the graphs of grids of side * side tokens; the codebook becomes what `codes` say."""
+    def write(self, side: int, folder: Path) -> tuple[Rounded, Parities]:
+        """Write the graphs of grids of side * side tokens; the codebook becomes what is returned as the codes."""
 
 
 @dataclass
@@ -56,6 +61,7 @@ class TrainedCodec:
 
     network: VQGAN
     data: DataConfig
+    recipe: str
     notes: str
     licence = "Apache-2.0"
 
@@ -69,9 +75,9 @@ class TrainedCodec:
     def about(self, data: DataConfig) -> tuple[str, str, tuple[str, ...]]:
         return self.data.name, licence(self.data.name), class_names(self.data)
 
-    def write(self, side: int, folder: Path, codes: Rounded) -> Parities:
-        self.network.half().float().codebook.copy_(torch.from_numpy(codes.values))
-        return write_vqgan(self.network, side, folder, codes)
+    def write(self, side: int, folder: Path) -> tuple[Rounded, Parities]:
+        rounded = round_vqgan(self.network)
+        return rounded[0], write_vqgan(self.network, side, folder, rounded)
 
 
 @dataclass
@@ -80,6 +86,7 @@ class BundledCodec:
 
     loaded: Bundle
     codebook: Tensor
+    recipe = ""
 
     @property
     def licence(self) -> str:
@@ -103,10 +110,11 @@ class BundledCodec:
         described = token_set.about(data.folder)
         return described.data, licence(described.data), described.classes
 
-    def write(self, side: int, folder: Path, codes: Rounded) -> Parities:
+    def write(self, side: int, folder: Path) -> tuple[Rounded, Parities]:
+        codes = Rounded.of(self.codebook.numpy())
         self.codebook = torch.from_numpy(codes.values)
         copy_graphs(self.loaded, folder)
-        return {}
+        return codes, {}
 
 
 def licence(dataset: str) -> str:
@@ -128,7 +136,8 @@ def load(path: Path) -> Codec:
         return bundled(path)
     recipe, made = trained(path, VQGANRecipe)
     network = load_average(path, VQGAN(recipe.vqgan)).eval()
-    return TrainedCodec(network, recipe.data, "Tokens: {recipe}, {images_seen} images, {hours} h.".format(**made))
+    notes = "Tokens: {recipe}, {images_seen} images, {hours} h.".format(**made)
+    return TrainedCodec(network, recipe.data, recipe.name, notes)
 
 
 def bundled(path: Path) -> BundledCodec:

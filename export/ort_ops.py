@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.onnx.ops import symbolic
 
-from training.nets.hourglass import Attention
 from training.nets.normalisation import EPSILON, AdaptiveGroupNorm
+from training.nets.transformer import Attention
 
 
 @contextmanager
@@ -32,8 +32,9 @@ def fused(network: nn.Module) -> Iterator[None]:
             vars(layer).pop("forward", None)
 
 
-def _attend(layer: Attention, x: Tensor, rotation: Tensor) -> Tensor:
-    qkv = layer.qkv(layer.norm(x))  # (B, N, 3 * heads * head)
+def _attend(layer: Attention, x: Tensor, rotation: Tensor, shift: Tensor | None = None) -> Tensor:
+    normal = layer.norm(x) if shift is None else layer.norm(x) + shift
+    qkv = layer.qkv(normal)  # (B, N, 3 * heads * head)
     width = qkv.shape[2] // 3
     qk, v = qkv.split([2 * width, width], dim=2)
     start = torch.zeros(1, dtype=torch.int64)

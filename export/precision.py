@@ -12,12 +12,14 @@ import torch
 
 from export.graph import Array
 from genfast.bundles.manifest import Figure, Graph, Provider
+from genfast.models.drafts import Drafts
 from genfast.runtime.session import Session
 from genfast.samplers.options import TokenOptions
-from genfast.samplers.token_step import TokenBatch, TokenNetwork
+from genfast.samplers.token_step import TokenNetwork
 from genfast.samplers.tokens import sample
 from genfast.types import Floats, Mask, Tokens
 from training.nets.hourglass import Hourglass
+from training.sampling import token_batch
 
 DIVERGENCE = 0.01  # nats a token that arithmetic in int8 may cost, beside what rounded weights do
 
@@ -79,24 +81,25 @@ class Rivals:
 
 
 def choose(
-    network: Hourglass, frozen: Hourglass, options: TokenOptions, folder: Path
+    network: Hourglass, frozen: Hourglass, drafts: Drafts | None, options: TokenOptions, folder: Path
 ) -> tuple[dict[str, list[Graph]], list[Figure]]:
     """Which graphs of `predict` and `draw` the bundle holds, by samples that are drawn, one a class.
 
-    `frozen` is the network as it is stored.
+    `frozen` is the network as it is stored; `drafts` are what attributes tell it.
     """
     predicts = Rivals("predict", "PyTorch, with weights that are not rounded", folder)
     draws = Rivals("draw", "PyTorch, to second order", folder)
 
-    def predict(z: Tokens, label: Tokens, image_embedding: Floats, known: Mask) -> npt.ArrayLike:
-        exact = network(*map(torch.from_numpy, (z, label, image_embedding, known))).log_softmax(2)  # (B, N, V)
+    def predict(z: Tokens, label: Tokens, draft: Floats, known: Mask) -> npt.ArrayLike:
+        exact = network(*map(torch.from_numpy, (z, label, draft, known))).log_softmax(2)  # (B, N, V)
 
         def divergence(outputs: dict[str, Array]) -> float:
             hidden = torch.from_numpy(outputs["hidden"])
             rounded = frozen.token_head.logits(hidden, torch.from_numpy(z)).log_softmax(2)
             return float((exact.exp() * (exact - rounded)).sum(2).mean())
 
-        return predicts.run(divergence, tokens=z, label=label, image_embedding=image_embedding, known=known)["hidden"]
+        told = {"draft": draft} if network.config.draft else {}
+        return predicts.run(divergence, tokens=z, label=label, known=known, **told)["hidden"]
 
     def draw(
         hidden: npt.ArrayLike,
@@ -130,9 +133,8 @@ def choose(
 
     config = network.config
     prior = TokenNetwork(predict, draw, config.vocabulary, unlabelled=config.classes)
-    for label, embeddings in enumerate(network.image_embeddings.numpy()):  # (M, K)
-        batch = TokenBatch(0, [label], (config.tokens, config.tokens), np.array([label]), embeddings[:1])
-        sample(prior, batch, options)
+    for label in range(max(config.classes, 1)):
+        sample(prior, token_batch(network, drafts, [label], np.array([label])), options)
     chosen = {rivals.role: rivals.choose() for rivals in (predicts, draws)}
     return {role: graphs for role, (graphs, _) in chosen.items()}, [
         f for _, figures in chosen.values() for f in figures

@@ -1,4 +1,4 @@
-"""A prior over tokens as graphs: `predict`, `draw` and `embed`, of weights that are rounded for small files."""
+"""A prior over tokens as graphs, `predict` and `draw`, of weights that are rounded for small files."""
 
 from pathlib import Path
 from typing import Protocol
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from export.draw import draw, parity_of_draw, quantise_keys
-from export.graph import export, parity, relative
+from export.graph import export, parity
 from export.int8 import PRODUCTS, round_linear, store_int8
 from export.ort_ops import fused
 from export.precision import graph_file
@@ -19,27 +19,15 @@ HIDDEN = 1e-3  # what logits are made of may differ by, some of it being as larg
 
 
 class Predict(nn.Module):
-    """Tokens, labels, image embeddings and what is known to what logits are linear in."""
+    """Tokens, labels, what is known, and drafts where the network reads some, to what logits are linear in."""
 
     def __init__(self, network: Hourglass) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, tokens: Tensor, label: Tensor, image_embedding: Tensor, known: Tensor) -> Tensor:
-        """Tokens (B, N), label (B,), image_embedding (B, K), known (B, N) to `hidden` (B, N, W + 1)."""
-        return self.network.predict(tokens, label, image_embedding, known)
-
-
-class Embed(nn.Module):
-    """Tokens that are known in part to the embedding of the image that all of them make, and its label."""
-
-    def __init__(self, network: Hourglass) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, tokens: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (B, N), known (B, N) to `image_embedding` (B, K) and logits `label` (B, classes + 1)."""
-        return self.network.embed_image(tokens, known)
+    def forward(self, tokens: Tensor, label: Tensor, known: Tensor, draft: Tensor | None = None) -> Tensor:
+        """Tokens (B, N), label (B,), known (B, N), draft (B, N, K) to `hidden` (B, N, W + 1)."""
+        return self.network.predict(tokens, label, draft, known)
 
 
 class Coded(Protocol):
@@ -73,17 +61,14 @@ class Frozen(Hourglass):
 def freeze(network: Hourglass, codec: Coded) -> Frozen:
     """The prior as it is stored: its keys a table, its large weights rounded, and its codes those of the codebook.
 
-    It shares the codebook with the VQ-GAN's graphs; the first layers undo what made its codes alike in size.
+    It shares the codebook with the VQ-GAN's graphs; the first layer undoes what made its codes alike in size.
     """
     levels, scale = quantise_keys(network.token_head.keys().numpy())
     frozen = Frozen(network, torch.from_numpy((levels * scale).swapaxes(1, 2))).eval()
     frozen.token_head.codes.copy_(codec.codebook)
-    for layer in frozen.readers:
-        layer.get_parameter("weight").div_(codec.codebook.square().mean().sqrt())
-    frozen.image_embedder.half().float()
-    frozen.image_embeddings.copy_(frozen.image_embeddings.half())
-    # Not the layers that read codes: principal components differ so much in size that int8 would lose most of them.
-    round_linear(*frozen.trunk, frozen.out)
+    frozen.token[0].get_parameter("weight").div_(codec.codebook.square().mean().sqrt())
+    # Not the layers that read codes or drafts: principal components differ so in size that int8 loses most of them.
+    round_linear(*frozen.trunk, frozen.out, *([] if frozen.draft is None else [frozen.draft.inner]))
     return frozen
 
 
@@ -98,14 +83,6 @@ def export_predict(network: Hourglass, codes: Rounded, folder: Path) -> dict[str
     return parity(module, path, lambda batch: predict_inputs(network, batch), HIDDEN)
 
 
-def export_embed(network: Hourglass, codes: Rounded, folder: Path) -> dict[str, float]:
-    """Write embed.onnx; returns its parity, by batch size."""
-    module, path = Embed(network), folder / "embed.onnx"
-    export(module, embed_inputs(network, 2), path, ["image_embedding", "label"])
-    store_half(path, [codes])
-    return parity(module, path, lambda batch: embed_inputs(network, batch), compare=relative)
-
-
 def export_draw(network: Hourglass, folder: Path) -> dict[str, float]:
     """Write draw.onnx, and one for each of the other PRODUCTS.
 
@@ -118,7 +95,7 @@ def export_draw(network: Hourglass, folder: Path) -> dict[str, float]:
 
     def make_inputs(batch: int) -> dict[str, Tensor]:
         z = predict_inputs(network, batch)
-        drawn = {"hidden": network.predict(*z.values()), "tokens": z["tokens"], "update": z["known"]}
+        drawn = {"hidden": Predict(network)(**z), "tokens": z["tokens"], "update": z["known"]}
         drawn |= {"temperature": torch.rand(batch) + 0.5, "uniform": torch.rand(z["tokens"].shape)}
         drawn |= {"return_prob": torch.ones(batch, dtype=torch.bool)}
         return drawn | {"logit_bias": torch.randn(*z["tokens"].shape, network.config.vocabulary)}
@@ -126,15 +103,9 @@ def export_draw(network: Hourglass, folder: Path) -> dict[str, float]:
     return parity_of_draw(path, head.logits, make_inputs)
 
 
-def embed_inputs(network: Hourglass, batch: int) -> dict[str, Tensor]:
-    """Random tokens, most of them known."""
-    z = torch.randint(network.config.vocabulary, (batch, network.config.tokens**2))
-    return {"tokens": z, "known": torch.rand(z.shape) < 0.8}
-
-
 def predict_inputs(network: Hourglass, batch: int) -> dict[str, Tensor]:
-    """Random tokens, labels and image embeddings, and which tokens are known."""
+    """Random tokens, most of them known, labels, and drafts where the network reads some."""
     config = network.config
-    label, embedding = torch.randint(config.classes + 1, (batch,)), 2 * torch.rand(batch, config.image_embedding) - 1
-    z, known = embed_inputs(network, batch).values()
-    return {"tokens": z, "label": label, "image_embedding": embedding, "known": known}
+    z = torch.randint(config.vocabulary, (batch, config.tokens**2))
+    inputs = {"tokens": z, "label": torch.randint(config.classes + 1, (batch,)), "known": torch.rand(z.shape) < 0.8}
+    return inputs | ({"draft": torch.randn(*z.shape, config.draft)} if config.draft else {})

@@ -3,20 +3,21 @@
 import copy
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from export import codec as codecs
+from export.drafts import FILES, rounded, store
 from export.folder import new
 from export.precision import choose, graph
-from export.prior import HIDDEN, Coded, export_draw, export_embed, export_predict, freeze
+from export.prior import HIDDEN, Coded, export_draw, export_predict, freeze
 from export.provenance import report, trained
 from export.vqgan import ROLES
-from export.weights import Rounded, share_weights
+from export.weights import share_weights
 from genfast.bundles import bundle
 from genfast.bundles.manifest import Figure
 from genfast.errors import UsageError
 from training.checkpoint import load_average
+from training.drafts import FoldedDrafts
 from training.families.sundae import SundaeRecipe
 from training.nets.hourglass import Hourglass
 
@@ -24,10 +25,8 @@ PARITY = {
     "encode": "largest share of tokens that differ from PyTorch, batches of 1, 2, 7",
     "decode": "largest difference from PyTorch in levels of 255, batches of 1, 2, 7",
     "pixel_likelihood": "largest difference from PyTorch, as a share of the largest value, batches of 1, 2, 7",
-    "embed": "largest difference from PyTorch, as a share of the largest value, batches of 1, 2, 7",
     "draw": "largest difference of a probability from PyTorch, batches of 1, 2, 7",
 }
-IMAGE_EMBEDDINGS = "image_embeddings.npy"
 
 
 @torch.no_grad()
@@ -37,8 +36,8 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
     `notes` on the training go into its manifest; how users draw and fill by default is what its recipe says.
 
     Raises:
-        UsageError: a checkpoint is none of its family, the prior is not one of this VQ-GAN or keeps no image
-            embeddings yet, or `out` exists.
+        UsageError: a checkpoint is none of its family, the prior is not one of this VQ-GAN, or what attributes
+            say of its tokens is missing, or `out` exists.
         ValueError: a graph does not compute what the network computes.
     """
     recipe, provenance = trained(checkpoint, SundaeRecipe)
@@ -46,24 +45,23 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
     network = load_average(checkpoint, Hourglass(recipe.hourglass)).eval()
     if not fits(network, codec):
         raise UsageError(f"{checkpoint} is not a prior for the tokens of {vqgan}: its codes are others")
-    if not network.image_embeddings.any():
-        raise UsageError(
-            f"{checkpoint} keeps no image embeddings to draw with: they come when a run is evaluated; take a later one"
-        )
+    folder_of_tokens = recipe.data.folder
+    folded = FoldedDrafts.load(folder_of_tokens) if recipe.hourglass.draft and folder_of_tokens else None
+    if recipe.hourglass.draft and folded is None:
+        raise UsageError(f"{folder_of_tokens} has no drafts, which {checkpoint} reads; `training tokens` makes them")
     side, vocabulary = recipe.hourglass.tokens, recipe.hourglass.vocabulary
     size, (dataset, licence, classes) = codec.side(side), codec.about(recipe.data)
     if recipe.hourglass.classes != len(classes):
         raise UsageError(f"{checkpoint} has {recipe.hourglass.classes} classes, and its data {len(classes)}")
     with new(out) as folder:
-        codes = Rounded.of(codec.codebook.numpy())
-        differences = codec.write(side, folder, codes)
+        codes, differences = codec.write(side, folder)
         frozen = freeze(network, codec)
         differences["draw"] = export_draw(frozen, folder)
-        differences["embed"] = export_embed(frozen, codes, folder)
         predicted = export_predict(frozen, codes, folder)
-        np.save(folder / IMAGE_EMBEDDINGS, frozen.image_embeddings.numpy().astype(np.float16), allow_pickle=False)
-        graphs, figures = choose(network, frozen, recipe.sampling, folder)
-        roles = [role for role in (*ROLES, "embed") if (folder / f"{role}.onnx").exists()]
+        drafts, arrays = rounded(folded) if folded else (None, {})
+        store(arrays, folder)
+        graphs, figures = choose(network, frozen, drafts, recipe.sampling, folder)
+        roles = [role for role in ROLES if (folder / f"{role}.onnx").exists()]
         others = sorted(folder.glob("[dp]r*.onnx"), reverse=True)  # those in float32 give files of weights their names
         share_weights([*(folder / f"{role}.onnx" for role in roles), *others])
         manifest = bundle.write(
@@ -76,7 +74,8 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
             tokens={"height": side, "width": side, "vocabulary": vocabulary},
             classes=classes,
             graphs={role: [graph(role, "fp32", "cpu", "cuda")] for role in roles} | graphs,
-            arrays={"image_embeddings": IMAGE_EMBEDDINGS},
+            attributes=drafts.table.attributes if drafts else (),
+            arrays={name: FILES[name] for name in arrays},
             sampling={"batch": 1, "options": recipe.sampling, "inpainting": recipe.inpainting},
             parity={"tolerance": HIDDEN, "max_abs_difference": predicted},
             figures=[
@@ -88,6 +87,7 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
             ],
             provenance={
                 **provenance,
+                "codec": codec.recipe,
                 "dataset": dataset,
                 "dataset_licence": licence,
                 "notes": f"{codec.notes} The weights are exponential moving averages. {notes}".strip(),

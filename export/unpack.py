@@ -7,7 +7,6 @@ keys alone; `checkpoints` learns them anew.
 import dataclasses
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import onnx
@@ -17,8 +16,9 @@ from torch import Tensor, nn
 
 from export.diffusion import reverse_step
 from export.folder import check, new
-from export.graph import parity, relative
-from export.prior import HIDDEN, Embed, Frozen, Predict, embed_inputs, predict_inputs
+from export.graph import parity
+from export.prior import HIDDEN, Frozen, Predict, predict_inputs
+from export.vqgan import CELL
 from export.weights import constants
 from genfast.bundles import bundle
 from genfast.bundles.bundle import Bundle
@@ -31,7 +31,7 @@ from training.families.vqgan import VQGANRecipe
 from training.nets.hourglass import Hourglass
 from training.nets.token_head import TokenHead
 from training.nets.unet import UNet
-from training.nets.vqgan import VQGAN
+from training.nets.vqgan import FACTOR, VQGAN
 from training.recipe import Recipe
 from training.threads import every_core
 
@@ -50,35 +50,47 @@ def networks(loaded: Bundle) -> tuple[Frozen, VQGAN, SundaeRecipe, VQGANRecipe]:
         raise UsageError(f"{loaded.directory} is of family {loaded.manifest.family}, not vq-sundae")
     recipe = _recipe(loaded.manifest.provenance.recipe)
     assert isinstance(recipe, SundaeRecipe) and recipe.vqgan
-    of_vqgan = _recipe(recipe.vqgan.name)
+    of_vqgan = _recipe(loaded.manifest.provenance.codec or recipe.vqgan.name)
     assert isinstance(of_vqgan, VQGANRecipe)
-    roles = "predict", "draw", "decode", "encode", "embed"
-    predict, draw, decode, encode, embed = (_exact(loaded, role) for role in roles)
+    roles = "predict", "draw", "decode", "encode", "pixel_likelihood"
+    predict, draw, decode, encode, likelihood = (_exact(loaded, role) for role in roles)
 
-    codec = VQGAN(of_vqgan.vqgan)
-    codec.load_state_dict(_pick(constants(decode) | constants(encode), codec), strict=True)
+    codec = _codec(of_vqgan, decode, encode, likelihood)
     head = constants(draw)
     head["keys"] *= head["scales"]
     network = Hourglass(recipe.hourglass)
     state = network.state_dict()
-    calls: dict[Path, Callable[[], object]] = {
-        predict: partial(network.predict, *predict_inputs(network, 1).values()),
-        embed: partial(network.embed_image, *embed_inputs(network, 1).values()),
-    }
-    for path, call in calls.items():
-        state |= _pick(held := constants(path), network) | _products(path, held, network, call)
+    held = constants(predict)
+    state |= _pick(held, network) | _products(
+        predict, held, network, lambda: Predict(network)(**predict_inputs(network, 1))
+    )
     queries = state["unigram_queries"].shape
-    (state["unigram_queries"],) = (x for x in constants(predict).values() if x.shape == queries)
-    state["image_embeddings"] = torch.from_numpy(loaded.array("image_embeddings"))
+    (state["unigram_queries"],) = (x for x in held.values() if x.shape == queries)
+    if recipe.hourglass.draft:
+        state["components"] = torch.from_numpy(loaded.array("draft_components"))
     keys = head["keys"].transpose(1, 2).contiguous()  # (R * R, V, W)
-    unigram_keys = keys[..., recipe.hourglass.features + recipe.hourglass.image_embedding :]
+    unigram_keys = keys[..., recipe.hourglass.features :]
     of_head = {"codes": codec.codebook, "bias": head["biases"], "unigram_keys": unigram_keys}
     state |= {f"token_head.{name}": values for name, values in of_head.items()}
     network.load_state_dict(state, strict=True)
     frozen = Frozen(network, keys).eval()
     parity(Predict(frozen), predict, lambda batch: predict_inputs(frozen, batch), HIDDEN)
-    parity(Embed(frozen), embed, lambda batch: embed_inputs(frozen, batch), compare=relative)
     return frozen, codec.eval(), recipe, of_vqgan
+
+
+def _codec(recipe: VQGANRecipe, decode: Path, encode: Path, likelihood: Path) -> VQGAN:
+    """The VQ-GAN of three graphs. Of what a code draws by itself a bundle holds the means of cells."""
+    codec, held, alone = VQGAN(recipe.vqgan), constants(decode), constants(likelihood)
+    state = codec.state_dict() | _pick(held | constants(encode), codec)
+    if recipe.vqgan.dequantiser is not None and codec.alone is not None:
+        side = recipe.vqgan.dequantiser.tokens
+        state |= _products(decode, held, codec, lambda: codec.decode(torch.zeros(1, side, side, dtype=torch.int64)))
+        state["dequantiser.size"] = state["codebook"].square().mean().sqrt()
+        cells = alone["cells"].view(-1, 3, FACTOR // CELL, FACTOR // CELL)
+        state["alone.weight"] = cells.repeat_interleave(CELL, 2).repeat_interleave(CELL, 3)
+        state["alone.bias"] = alone["background"].flatten()
+    codec.load_state_dict(state, strict=True)
+    return codec
 
 
 def _recipe(name: str) -> Recipe:
@@ -101,7 +113,7 @@ def _pick(held: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     return {name: held[f"network.{name}"] for name in names if f"network.{name}" in held}
 
 
-def _products(path: Path, held: dict[str, Tensor], network: Hourglass, call: Callable[[], object]) -> dict[str, Tensor]:
+def _products(path: Path, held: dict[str, Tensor], network: nn.Module, call: Callable[[], object]) -> dict[str, Tensor]:
     """The weights of linear layers that are called. Export transposed most; it took their names, not their order."""
     called: list[str] = []
     hooks = [
@@ -170,8 +182,8 @@ def checkpoints(directory: Path, runs: Path) -> None:
     prior.load_state_dict(network.state_dict())
     prior.token_head.set_codes(codec.codebook)
     with torch.no_grad():
-        for layer in prior.readers:  # what `export.prior.freeze` took away
-            layer.get_parameter("weight").mul_(codec.codebook.square().mean().sqrt())
+        # What `export.prior.freeze` took away.
+        prior.token[0].get_parameter("weight").mul_(codec.codebook.square().mean().sqrt())
     rest = learn_keys(prior.token_head, network.token_head.keys())
     _write(runs, of_vqgan, codec, 0, 0, 0.0)  # a bundle tells of the prior's training alone
     _write(runs, recipe, prior, 0, *spent)
@@ -184,16 +196,16 @@ def learn_keys(head: TokenHead, keys: Tensor) -> float:
     weights = head.bias.detach().flatten().exp().clamp(min=1e-7).sqrt()[:, None]
     weights /= weights.mean()
     rng = torch.Generator().manual_seed(0)
-    optimizer = torch.optim.Adam([*head.key.parameters(), *head.image_key.parameters()], lr=RATE)
+    optimizer = torch.optim.Adam(head.key.parameters(), lr=RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, ROUNDS, pct_start=0.02, cycle_momentum=False)
     with every_core():
         for _ in range(ROUNDS):
             rows = torch.randint(len(codes), (ROWS,), generator=rng)
-            loss = (weights[rows] * (head.keys_of(codes[rows]) - wanted[rows]).square()).mean()
+            loss = (weights[rows] * (head.key(codes[rows]) - wanted[rows]).square()).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
         with torch.no_grad():
-            errors, spread = (head.keys_of(codes) - wanted).square(), (wanted - wanted.mean(0)).square()
+            errors, spread = (head.key(codes) - wanted).square(), (wanted - wanted.mean(0)).square()
             return float((weights * errors).mean() / (weights * spread).mean())

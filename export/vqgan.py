@@ -1,5 +1,6 @@
 """A VQ-GAN as graphs: pictures to tokens, tokens to pictures, and what part of a picture says of its tokens."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from export.graph import export, parity, relative, share_unequal
+from export.int8 import PRODUCTS, SMALLEST, round_linear, store_int8
+from export.ort_ops import fused
 from export.weights import Rounded, store_half
 from training.data.images import signed
 from training.nets.vqgan import FACTOR, VQGAN, blocks, unblocks
@@ -76,7 +79,7 @@ class PixelLikelihood(nn.Module):
 
     def __init__(self, network: VQGAN) -> None:
         super().__init__()
-        linear, self.regions = network.decoder.linear, network.config.regions
+        linear, self.regions = network.patch, network.config.regions
         assert linear.bias is not None
         self.register_buffer("codebook", network.codebook)
         self.register_buffer("cells", F.avg_pool2d(linear.weight, CELL).flatten(1))
@@ -112,12 +115,32 @@ class PixelLikelihood(nn.Module):
         return blocks(x.permute(0, 2, 3, 1), self.regions)
 
 
-def vqgan(network: VQGAN, side: int, folder: Path, codes: Rounded | None = None) -> dict[str, dict[str, float]]:
+@torch.no_grad()
+def round_vqgan(network: VQGAN) -> list[Rounded]:
+    """Round the weights of a VQ-GAN to what a bundle holds, in place; returns those that it holds in eight bits.
+
+    Codes, the decoder's convolutions and its transformer in eight bits, all else in half precision: tokens are to stay,
+    and a linear path of least squares, whose weights nearly cancel, would draw blocks.
+    """
+    codes = Rounded.of(network.codebook.numpy())
+    convolutions = [] if network.decoder.network is None else network.decoder.network.modules()
+    filters = [layer for layer in convolutions if isinstance(layer, nn.Conv2d)]
+    large = [layer.weight for layer in filters if layer.weight.numel() >= SMALLEST]
+    stored = [Rounded.filters(weight.numpy()) for weight in large]
+    network.half().float()
+    for weight, each in zip([network.codebook, *large], [codes, *stored], strict=True):
+        weight.copy_(torch.from_numpy(each.values))
+    if network.dequantiser is not None:
+        round_linear(*network.dequantiser.trunk)
+    return [codes, *stored]
+
+
+def vqgan(network: VQGAN, side: int, folder: Path, rounded: Sequence[Rounded] = ()) -> dict[str, dict[str, float]]:
     """Write encode.onnx, decode.onnx and so on, a graph for each of ROLES, for grids of side * side tokens.
 
     Returns the parity of each, by batch size: of `encode` the share of tokens that differ, of `decode` the largest
     difference in levels of 255, of the others that as a share of the largest. The network is to be one whose weights
-    float16 holds, and its codebook `codes`, if these are given.
+    float16 holds, or `rounded`.
 
     Raises:
         ValueError: a graph does not compute what the network computes.
@@ -140,10 +163,12 @@ def vqgan(network: VQGAN, side: int, folder: Path, codes: Rounded | None = None)
     paths = {role: folder / f"{role}.onnx" for role in ROLES}
     decode, pixel_likelihood = Decode(network, side), PixelLikelihood(network)
     export(Encode(network), pictures(2), paths["encode"], ["tokens"])
-    export(decode, tokens(2), paths["decode"], ["image"])
+    with fused(network):
+        export(decode, tokens(2), paths["decode"], ["image"])
     export(pixel_likelihood, partly(2), paths["pixel_likelihood"], ["logit_bias"])
     for path in paths.values():
-        store_half(path, () if codes is None else [codes])
+        store_half(path, rounded)
+    store_int8(paths["decode"], paths["decode"], PRODUCTS["fp32"])
     return {
         "encode": parity(encoded, paths["encode"], pictures, TIES, share_unequal),
         "decode": parity(decode, paths["decode"], tokens, LEVELS),

@@ -23,7 +23,10 @@ LARGEST = 90_000_000  # bytes of a file of weights
 
 @dataclass(frozen=True)
 class Rounded:
-    """Vectors [..., D] in eight bits: levels [..., D] int8 times a scale [D] f32, plus a start [..., D] f16."""
+    """Weights in eight bits: levels int8 times a scale, plus a start f16.
+
+    Of vectors [..., D] the scale is [D], of filters [O, ...] it is [O, 1, ...].
+    """
 
     levels: npt.NDArray[np.int8]
     scale: Floats
@@ -33,6 +36,12 @@ class Rounded:
     def of(cls, vectors: Floats) -> Self:
         levels, scale = quantise(vectors.reshape(-1, vectors.shape[-1]))
         return cls(levels.reshape(vectors.shape), scale[0])
+
+    @classmethod
+    def filters(cls, weights: Floats) -> Self:
+        """Weights [O, ...] of a convolution, each filter with a scale of its own."""
+        levels, scale = quantise(weights.reshape(len(weights), -1).T)
+        return cls(levels.T.reshape(weights.shape), scale.reshape(-1, *[1] * (weights.ndim - 1)))
 
     @classmethod
     def near(cls, weights: Floats, start: Floats, unit: float) -> Self:
@@ -48,7 +57,9 @@ class Rounded:
 
     def stands_for(self, values: Floats) -> bool:
         """Whether `values` are these, perhaps in another shape [..., D]."""
-        same = values.size == self.levels.size and values.shape[-1:] == self.scale.shape
+        vectors = self.scale.ndim == 1
+        same = values.shape[-1:] == self.scale.shape if vectors else values.shape == self.levels.shape
+        same = same and values.size == self.levels.size
         return same and np.array_equal(values.reshape(self.levels.shape), self.values)
 
 

@@ -6,10 +6,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genfast.attributes import Settings
 from genfast.bundles import bundle, catalog, hub
 from genfast.bundles.bundle import Bundle
 from genfast.errors import AbsentError, UsageError
 from genfast.inpainting.fill import inpaint
+from genfast.models import drafts
 from genfast.models.base import Model
 from genfast.models.diffusion import DiffusionModel
 from genfast.models.inpainter import InpainterModel
@@ -128,13 +130,13 @@ def _open(loaded: Bundle, name: str, steps: int | None, device: str, threads: in
             options, filling = replace(options, steps=steps), replace(filling, steps=steps)
         predict = session("predict")
         draw, decoder = session("draw", predict.device), session("decode", predict.device)
-        encoder, pixel_likelihood, embed = (
+        encoder, pixel_likelihood = (
             cache(partial(session, role, predict.device, once=True)) if role in manifest.graphs else None
-            for role in ("encode", "pixel_likelihood", "embed")
+            for role in ("encode", "pixel_likelihood")
         )
         assert encoder  # as in every manifest of this family
-        embeddings = cache(partial(loaded.array, "image_embeddings"))
-        parts = manifest.tokens, encoder, decoder, predict, draw, pixel_likelihood, embed, embeddings
+        own = cache(partial(drafts.read, loaded))
+        parts = manifest.tokens, encoder, decoder, predict, draw, pixel_likelihood, own
         return TokenModel(loaded, name, options.steps, options, filling, *parts)
     if manifest.family == "vq":
         assert manifest.tokens
@@ -158,6 +160,7 @@ def sample(
     start: int = 0,
     steps: int | None = None,
     label: str | None = None,
+    attributes: Settings | None = None,
     options: Options | None = None,
     device: str = "auto",
 ) -> Pixels:
@@ -169,7 +172,7 @@ def sample(
     (8, 28, 28, 1)
     """
     loaded = load(model, steps=steps, device=device) if isinstance(model, str) else model
-    return loaded.sample(n, seed=seed, start=start, label=label, options=options)
+    return loaded.sample(n, seed=seed, start=start, label=label, attributes=attributes, options=options)
 
 
 def fid(
@@ -180,14 +183,16 @@ def fid(
     samples: int = 10_000,
     seed: int = 0,
     steps: int | None = None,
+    attributes: Settings | None = None,
     features: str | None = None,
     device: str = "auto",
 ) -> "list[Score]":
     """Measure the images of folder `a` against those of folder `b`, or `samples` of a model against its test images.
 
     Either may be a statistics file (.npz) instead, as may what a model is to be measured `against`. Each score has FID,
-    KID, precision and recall as one extractor sees them: `features`, by default all that ship and fit. Raises what
-    `load`, folders.between, folders.against and evaluate.evaluate raise.
+    KID, precision and recall as one extractor sees them: `features`, by default all that ship and fit. `steps` and
+    `attributes` are those of the model. Raises what `load`, folders.between, folders.against and evaluate.evaluate
+    raise.
 
     >>> [score.fid for score in genfast.fid("fashion28", steps=4)]
     """
@@ -200,4 +205,4 @@ def fid(
         references = folders.against(Path(against), features, device=device)
     else:
         references = evaluate.references(evaluate.images_of(model), features, device=device)
-    return evaluate.evaluate(model.batches(range(samples), seed=seed), references)
+    return evaluate.evaluate(model.batches(range(samples), seed=seed, attributes=attributes), references)

@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Self
 
 from genfast.errors import UsageError
@@ -46,6 +47,12 @@ class Shard:
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
+
+
+def chunks(indices: Iterable[int], size: int) -> Iterator[list[int]]:
+    """So many of them at a time."""
+    left = iter(indices)
+    return iter(lambda: list(islice(left, size)), [])
 
 
 def _scheduled(environment: Mapping[str, str]) -> tuple[int, int | None]:

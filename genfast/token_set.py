@@ -2,7 +2,8 @@
 
 tokens.json          which VQ-GAN, of what, how many are done
 train.npy            [N, h, w] uint16; likewise validation.npy, test.npy
-train-labels.npy     [N] int64
+train-labels.npy     [N, 1 + A] int64: label, and attributes as genfast.attributes has them; or [N]
+drafts.safetensors   what attributes say of tokens: training/drafts.py
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from genfast.attributes import Attribute
 from genfast.bundles import external_data
 from genfast.bundles.bundle import Bundle
 from genfast.errors import UsageError
@@ -35,6 +37,7 @@ class About(BaseModel):
     regions: int | None = None  # of the codebook, along a side, where that is known
     data: str  # name of the data set
     classes: tuple[str, ...] = ()  # names of the labels
+    attributes: tuple[Attribute, ...] = ()
     done: dict[Split, int] = {}  # grids that have been written
     names: dict[Split, str] = {}  # of the files that they were made of, as a hash
 
@@ -76,9 +79,10 @@ class Writer:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / FILE).exists():
             check(folder, described.vqgan)
-            classes, described = described.classes, about(folder)
-            if described.classes != classes:
-                raise UsageError(f"{folder} holds the tokens of other classes; name another folder")
+            before = about(folder)
+            if (before.classes, before.attributes) != (described.classes, described.attributes):
+                raise UsageError(f"{folder} holds the tokens of other classes or attributes; name another folder")
+            described = before
         self.folder, self.split, self.count, self._described = folder, split, count, described
         self.done = described.done.get(split, 0)
         self.names = described.names.get(split, "")

@@ -103,6 +103,12 @@ def inception(bundles: Path, inception_file: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def attribute_bundle(bundles: Path) -> Path:
+    """The same with attributes (tests.graphs.bundles.ATTRIBUTES)."""
+    return write_token_bundle(bundles / "dolls", attributes=True)
+
+
 @pytest.fixture
 def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `genfast ARGUMENTS` in a process of its own, in tmp_path / "cwd"."""

@@ -88,6 +88,20 @@ def tokens(
 
 
 @app.command()
+def drafts(
+    folder: Annotated[Path, typer.Argument(help="Folder of a token set whose pictures have attributes.")],
+    vqgan: Annotated[Path, typer.Argument(help="The VQ-GAN whose tokens these are: a checkpoint, or a run.")],
+    rank: Annotated[int, typer.Option(min=1, help="Of the map from attributes to drafts, for each class.")] = 192,
+    channels: Annotated[int, typer.Option(min=1, help="Numbers a token: `draft` of the prior's recipe.")] = 48,
+    like: Annotated[Path | None, typer.Option(help="Run of a prior that has learned to read drafts.")] = None,
+) -> None:
+    """Fit what the attributes of pictures say of their tokens, for a prior to read: seconds, in closed form."""
+    from training.token_set import fit_drafts
+
+    fit_drafts(folder, vqgan, rank, channels, like)
+
+
+@app.command()
 def plot(
     run: Annotated[Path, typer.Argument(help="Folder of a run: RUNS/NAME.")],
     out: Annotated[Path, typer.Argument(help="A PNG to write.")],

@@ -18,8 +18,7 @@ from genfast.samplers.ddgan import to_pixels
 from genfast.types import Pixels
 from training.checkpoint import load_average, newest_checkpoint, saved
 from training.data.images import signed
-from training.families.vqgan import VQGANRecipe
-from training.nets.vqgan import VQGAN
+from training.nets.vqgan import VQGAN, VQGANConfig
 from training.recipe import DataConfig
 
 Grids = npt.NDArray[np.int64]  # [B, h, w]
@@ -65,7 +64,7 @@ class TrainedCodec:
     def identity(self) -> str:
         digest = hashlib.sha256()
         for name, value in sorted(self.network.state_dict().items()):
-            if not name.startswith("decoder."):
+            if name.startswith("encoder.") or name == "codebook":
                 digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
@@ -132,7 +131,8 @@ def load_vqgan(path: Path) -> tuple[VQGAN, DataConfig]:
     """
     checkpoint = path if (path / "model.safetensors").exists() else newest_checkpoint(path)
     table = saved(checkpoint)["recipe"]
-    if table["family"] != "vqgan":
+    if table["family"] not in ("vqgan", "dequantiser"):
         raise ValueError(f"{checkpoint} is a {table['family']}, not a vqgan")
-    recipe = TypeAdapter(VQGANRecipe).validate_python(table)
-    return load_average(checkpoint, VQGAN(recipe.vqgan)).eval().requires_grad_(False), recipe.data
+    network = VQGAN(TypeAdapter(VQGANConfig).validate_python(table["vqgan"]))
+    data = TypeAdapter(DataConfig).validate_python(table["data"])
+    return load_average(checkpoint, network).eval().requires_grad_(False), data

@@ -35,6 +35,13 @@ def corrupt(z: Tensor, ratio: Tensor, vocabulary: int, rng: torch.Generator) -> 
     return torch.where(torch.rand(z.shape, generator=rng, device=z.device) < ratio, noise, z)
 
 
+def hide_attributes(rows: Tensor, rng: torch.Generator) -> Tensor:
+    """Hide attributes of rows (B, A): all of three pictures in ten, none of five, any share of the other two."""
+    kind, ratio = torch.rand(2, len(rows), 1, generator=rng, device=rng.device)
+    ratio = torch.where(kind < 0.5, 0, torch.where(kind < 0.8, 1, ratio))
+    return torch.where(torch.rand(rows.shape, generator=rng, device=rng.device) < ratio, 0, rows)
+
+
 def hide_labels(labels: Tensor, classes: int, share: float, rng: torch.Generator) -> Tensor | None:
     """Labels (B,), a share of which is `classes` instead, which stands for none; None where a network is told none."""
     if not classes:

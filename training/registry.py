@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from training.families.classifier import ClassifierRecipe, ClassifierTraining
 from training.families.ddgan import DDGANRecipe, DDGANTraining
 from training.families.ddpm import DDPMRecipe, DDPMTraining
+from training.families.dequantiser import DequantiserRecipe, DequantiserTraining
 from training.families.sundae import SundaeRecipe, SundaeTraining
 from training.families.vqgan import VQGANRecipe, VQGANTraining
 from training.family import Family
@@ -18,6 +19,7 @@ FAMILIES = {
     "classifier": Family(ClassifierRecipe, ClassifierTraining),
     "ddpm": Family(DDPMRecipe, DDPMTraining),
     "ddgan": Family(DDGANRecipe, DDGANTraining),
+    "dequantiser": Family(DequantiserRecipe, DequantiserTraining),
     "vqgan": Family(VQGANRecipe, VQGANTraining),
     "sundae": Family(SundaeRecipe, SundaeTraining),
 }

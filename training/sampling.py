@@ -8,9 +8,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from genfast.models.drafts import Drafts
 from genfast.samplers import ddgan
 from genfast.samplers.noise import Purpose, normal
-from genfast.samplers.token_step import TokenBatch, TokenNetwork, choose_image_embeddings
+from genfast.samplers.token_step import TokenBatch, TokenNetwork
 from genfast.types import Floats, Mask, Pixels, Tokens
 from training.data.images import Images, signed
 from training.diffusion import ReverseStep, Schedule
@@ -62,19 +63,20 @@ def sample(
     return pictures
 
 
-def token_batch(network: Hourglass, indices: list[int], labels: Tokens) -> TokenBatch:
-    """Images `indices` of seed 0, of labels [B], each with one of the embeddings that are kept of its class."""
-    kept = network.image_embeddings.cpu().numpy()  # [L, M, K]
-    chosen = choose_image_embeddings(kept, labels, seed=0, indices=indices)
+def token_batch(network: Hourglass, drafts: Drafts | None, indices: list[int], labels: Tokens) -> TokenBatch:
+    """Images `indices` of seed 0, of labels [B], with attributes as training data have them where drafts are given."""
     side = network.config.tokens
-    return TokenBatch(0, indices, (side, side), labels, chosen)
+    draft = np.zeros((len(indices), side**2, 0), np.float32)
+    if drafts is not None:
+        draft = drafts.of(labels, drafts.table.choose(labels, seed=0, indices=indices))
+    return TokenBatch(0, indices, (side, side), labels, draft)
 
 
 def token_network(network: Hourglass, keys: Tensor, fabric: Fabric) -> TokenNetwork:
     """A prior as samplers want it; `keys` (R * R, V, W) are those of its head."""
 
-    def predict(tokens: Tokens, label: Tokens, image_embedding: Floats, known: Mask) -> Floats:
-        inputs = (_tensor(array, fabric) for array in (tokens, label, image_embedding, known))
+    def predict(tokens: Tokens, label: Tokens, draft: Floats, known: Mask) -> Floats:
+        inputs = (_tensor(array, fabric) for array in (tokens, label, draft, known))
         with torch.no_grad(), fabric.autocast():
             hidden = network.predict(*inputs)
         return hidden.float().cpu().numpy()

@@ -22,7 +22,8 @@ class TokenCrossEntropy(torch.autograd.Function):
         ctx: Any, keys: Tensor, bias: Tensor, hidden: Tensor, tokens: Tensor, targets: Tensor, taken: Tensor
     ) -> Tensor:
         total = torch.zeros((), device=hidden.device)
-        d_keys = torch.zeros_like(keys, dtype=torch.float32)
+        fixed = not ctx.needs_input_grad[0]
+        d_keys = None if fixed else torch.zeros_like(keys, dtype=torch.float32)
         d_bias, d_hidden = torch.zeros_like(bias), torch.zeros_like(hidden)
         for region, own in enumerate(keys):  # (V, W)
             for rows in torch.nonzero(taken[region])[:, 0].split(ROWS):  # (m,)
@@ -35,7 +36,8 @@ class TokenCrossEntropy(torch.autograd.Function):
                 d_bias[region] += d_logits.sum(0)
                 d_bonus, d_logits = d_logits.gather(1, token[:, None]), d_logits.to(own.dtype)
                 d_hidden[region, rows] = torch.cat([(d_logits @ own).float(), d_bonus], dim=1)
-                d_keys[region] += d_logits.T @ row[:, :-1].to(own.dtype)
+                if d_keys is not None:
+                    d_keys[region] += d_logits.T @ row[:, :-1].to(own.dtype)
         n = taken.sum().clamp(min=1)
         ctx.save_for_backward(n, d_keys, d_bias, d_hidden)
         return total / n
@@ -43,7 +45,8 @@ class TokenCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *d_loss: Any) -> Any:
         n, *gradients = ctx.saved_tensors
-        return *(gradient.mul_(d_loss[0] / n) for gradient in gradients), None, None, None
+        scaled = (None if gradient is None else gradient.mul_(d_loss[0] / n) for gradient in gradients)
+        return *scaled, None, None, None
 
 
 def token_cross_entropy(

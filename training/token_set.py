@@ -1,15 +1,21 @@
-"""VQ-GAN and images to a token set."""
+"""VQ-GAN and images to a token set, and what attributes say of its tokens."""
 
 import dataclasses
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.torch import load_file
 
+from genfast.attributes import AttributeTable
 from genfast.progress import progress
-from genfast.token_set import About, Writer
+from genfast.token_set import About, Writer, about, check
 from genfast.types import Split
+from training.checkpoint import newest_checkpoint
 from training.codec import load_codec
-from training.data.datasets import class_names, load
+from training.data.datasets import attributes, class_names, load
+from training.data.tokens import read
+from training.init.drafts import fit
 
 BATCH = 4  # images that are encoded at a time
 
@@ -25,18 +31,40 @@ def encode(vqgan: Path, out: Path, split: Split, count: int | None = None, data:
     codec, source = load_codec(vqgan)
     source = dataclasses.replace(source, folder=data or source.folder)
     images, labels = load(source, split, count)
+    known, rows = attributes(source, split, len(images))
+    told = np.column_stack([labels, rows])  # [N, 1 + A]
     described = About(
         vqgan=codec.identity,
         vocabulary=codec.codebook.shape[1],
         regions=codec.regions,
         data=source.name,
         classes=class_names(source),
+        attributes=known,
     )
     writer = Writer(out, split, described, len(images))
     with progress(f"encoding {split} images", len(images)) as advance:
         advance(writer.done)
         for first in range(writer.done, len(images), BATCH):
             batch = np.stack([images[i] for i in range(first, min(first + BATCH, len(images)))])
-            writer.add(codec.encode(batch.astype(np.uint8, copy=False)), labels[first : first + len(batch)])
+            writer.add(codec.encode(batch.astype(np.uint8, copy=False)), told[first : first + len(batch)])
             advance(len(batch))
     return writer.done
+
+
+def fit_drafts(folder: Path, vqgan: Path, rank: int, channels: int, like: Path | None = None) -> None:
+    """Fit what attributes say of the training tokens of a set, and keep it there: see training/drafts.py.
+
+    `vqgan` is the VQ-GAN whose tokens these are. `like` is the run of a prior that has learned to read drafts.
+
+    Raises:
+        ValueError: the tokens are those of another VQ-GAN, or nothing is known of their pictures.
+    """
+    codec, described = load_codec(vqgan)[0], about(folder)
+    check(folder, codec.identity)
+    if not described.attributes:
+        raise ValueError(f"{folder} has no attributes: nothing is known of its pictures")
+    grids, told = read(folder, "train", described.done.get("train"))
+    table = AttributeTable(described.attributes, told[:, 1:], told[:, 0], described.classes)
+    tokens = torch.from_numpy(grids.reshape(len(grids), -1).astype(np.int64))
+    known = load_file(newest_checkpoint(like) / "model.safetensors")["components"] if like else None
+    fit(table, tokens, codec.codebook, rank, channels, known).save(folder)

@@ -7,7 +7,6 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from export.importers import reading, state
 from export.importers.sundae_net import HEAD, NetConfig, SundaePrior
 from export.precision import graph
 from export.provenance import imported, report
-from export.sundae import IMAGE_EMBEDDINGS, PARITY
+from export.sundae import PARITY
 from export.weights import share_weights
 from genfast.bundles import bundle
 from genfast.bundles.manifest import Figure
@@ -48,14 +47,14 @@ class _Said(BaseModel):
 
 
 class Predict(nn.Module):
-    """Tokens and labels to what logits are linear in. The net knows no image embeddings, nor which tokens are known."""
+    """Tokens and labels to what logits are linear in. The net does not know which tokens are known."""
 
     def __init__(self, network: SundaePrior) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, tokens: Tensor, label: Tensor, image_embedding: Tensor, known: Tensor) -> Tensor:
-        """Tokens (B, N), label (B,), image_embedding (B, K), known (B, N) to `hidden` (B, N, C + 1)."""
+    def forward(self, tokens: Tensor, label: Tensor, known: Tensor) -> Tensor:
+        """Tokens (B, N), label (B,), known (B, N) to `hidden` (B, N, C + 1)."""
         return F.pad(self.network.features(tokens, label), (0, 1))  # no bonus for a token that stays
 
 
@@ -165,7 +164,6 @@ def sundae(
     with new(out) as folder:
         copy_graphs(codec.loaded, folder)
         predicted, drawn = write_graphs(network, folder)
-        np.save(folder / IMAGE_EMBEDDINGS, np.zeros((max(classes, 1), 1, 1), np.float16), allow_pickle=False)
         share_weights([folder / f"{role}.onnx" for role in ROLES])
         manifest = bundle.write(
             folder,
@@ -177,7 +175,6 @@ def sundae(
             tokens=grid,
             classes=[f"class {label}" for label in range(classes)],
             graphs={role: [graph(role, "fp32", "cpu", "cuda")] for role in ROLES},
-            arrays={"image_embeddings": IMAGE_EMBEDDINGS},
             sampling={"batch": 1, "options": SundaeOptions(steps=STEPS)},
             parity={"tolerance": TOLERANCE, "max_abs_difference": predicted},
             figures=[Figure(name="parity, draw", value=max(drawn.values()), protocol=PARITY["draw"])],
@@ -193,8 +190,7 @@ def write_graphs(network: SundaePrior, folder: Path) -> tuple[dict[str, float], 
 
     def inputs(batch: int) -> dict[str, Tensor]:
         z = torch.randint(config.vocabulary, (batch, config.side**2))
-        label, embedding = torch.randint(config.classes + 1, (batch,)), torch.rand(batch, 1)
-        return {"tokens": z, "label": label, "image_embedding": embedding, "known": torch.rand(z.shape) < 0.5}
+        return {"tokens": z, "label": torch.randint(config.classes + 1, (batch,)), "known": torch.rand(z.shape) < 0.5}
 
     def drawn(batch: int) -> dict[str, Tensor]:
         z = inputs(batch)

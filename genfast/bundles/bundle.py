@@ -8,9 +8,10 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 
 from genfast.bundles import external_data
@@ -21,6 +22,7 @@ from genfast.types import Floats
 
 MANIFEST = "manifest.json"
 _LARGEST_MANIFEST = 2**20  # bytes
+_LARGEST_ARRAY = 2**28  # bytes, unpacked
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,27 @@ class Bundle:
 
     def array(self, name: str) -> Floats:
         """A constant that the bundle holds, as float32. Raises ModelError where it is damaged."""
+        return self._read(name, "iuf").astype(np.float32, copy=False)
+
+    def integers(self, name: str) -> npt.NDArray[np.integer]:
+        """A constant of integers, of as many bits as it is stored in. Raises ModelError where it is damaged."""
+        return self._read(name, "iu")
+
+    def _read(self, name: str, kinds: str) -> npt.NDArray[Any]:
+        """An array whose type is one of numpy's `kinds`."""
         path = self.directory / self.manifest.arrays[name]
         try:
-            return np.asarray(np.load(path, allow_pickle=False), np.float32)
-        except (OSError, ValueError, EOFError) as error:
+            with path.open("rb") as file:
+                loaded: Any = np.load(file, allow_pickle=False)
+                if not isinstance(loaded, np.ndarray):  # an .npz
+                    if sum(entry.file_size for entry in loaded.zip.infolist()) > _LARGEST_ARRAY:
+                        raise ValueError("it is too large")
+                    (loaded,) = loaded.values()
+            if loaded.dtype.kind not in kinds:
+                raise ValueError(f"it holds {loaded.dtype}")
+            array: npt.NDArray[Any] = loaded
+            return array
+        except Exception as error:  # zip, zlib and numpy raise all sorts
             raise ModelError(f"{path} is no array that can be read: {error}") from error
 
 

@@ -5,10 +5,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_serializer, model_validator
 
+from genfast.attributes import Attribute
 from genfast.samplers.options import TokenOptions
 from genfast.samplers.tokens import AnyTokenOptions
 
 FORMAT = 2
+DRAFTS = ("attributes", "draft_mean", "draft_projection", "draft_basis", "draft_scale")  # arrays that attributes need
 
 Family = Literal["ddgan", "ddpm", "vq", "vq-sundae", "features", "inpainter"]
 Provider = Literal["cpu", "cuda"]
@@ -105,11 +107,14 @@ class Sampling(_Part):
 class Provenance(_Part):
     """Where the weights come from: recipe and commit of this project, data and its licence, time spent.
 
+    `codec` is the recipe of the VQ-GAN, where one draws what tokens mean.
+
     Weights of others have a `source` instead of a recipe: the project, and where they were got; `weights_sha256` is of
     the file that was imported, `commit` that of the importer.
     """
 
     recipe: str = ""
+    codec: str = ""
     source: str = ""
     weights_sha256: Sha256 | None = None
     dataset: str = ""
@@ -145,12 +150,13 @@ class Manifest(_Part):
     licence: str
     image: ImageSize | None = None
     classes: tuple[ClassName, ...] = ()  # the label of a class is its place here, that of no class follows
+    attributes: tuple[Attribute, ...] = ()  # that pictures can be asked for
     tokens: TokenGrid | None = None
     schedule: Schedule | None = None
     latent: int | None = Field(default=None, gt=0, le=2**20)
     feature_dim: int | None = Field(default=None, gt=0)
     graphs: dict[str, Annotated[tuple[Graph, ...], Field(min_length=1)]]
-    arrays: dict[str, BundlePath] = {}  # constants, as .npy
+    arrays: dict[str, BundlePath] = {}  # constants, as .npy, or as .npz of one array
     files: tuple[File, ...]
     sampling: Sampling = Sampling()
     provenance: Provenance
@@ -188,9 +194,15 @@ class Manifest(_Part):
         for role in (*roles[self.family], *self.protocols.values()):
             if role not in self.graphs:
                 raise ValueError(f"a bundle of family {self.family} needs a graph for {role}")
-        for family, array in ("vq", "codebook"), ("vq-sundae", "image_embeddings"):
-            if self.family == family and array not in self.arrays:
-                raise ValueError(f"a bundle of family {family} needs an array of {array}")
+        if self.family == "vq" and "codebook" not in self.arrays:
+            raise ValueError("a bundle of family vq needs an array of codebook")
+        if self.attributes and self.family != "vq-sundae":
+            raise ValueError(f"a bundle of family {self.family} has no attributes")
+        if len({attribute.name.lower() for attribute in self.attributes}) < len(self.attributes):
+            raise ValueError("two attributes have the same name")
+        for array in DRAFTS if self.attributes else ():
+            if array not in self.arrays:
+                raise ValueError(f"a bundle with attributes needs an array of {array}")
         listed = {file.path for file in self.files}
         used = {graph.path for graphs in self.graphs.values() for graph in graphs}
         used |= {*self.arrays.values(), *self.statistics.values()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genfast.cli.options import MACHINES, Device, Ray, Share, Threads, numbers, shard
+from genfast.cli.options import MACHINES, Device, Ray, Set, Share, Threads, numbers, settings, shard
 from genfast.cli.output import Json, print_json
 from genfast.errors import UsageError
 from genfast.progress import progress
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from genfast.models.base import Model
 
 # Options that folders do not take.
-_DRAWING = ("model", "against", "steps", "loss", "samples", "seed", "seeds", "batch", "plot")
+_DRAWING = ("model", "against", "steps", "loss", "set", "samples", "seed", "seeds", "batch", "plot")
 _MOST_PIXELS = 16 * 10**6  # of an image that is resized
 _VARYING = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall"}  # from seed to seed
 
@@ -45,6 +45,7 @@ def fid(
         str | None, typer.Option(help="How many steps the model takes; several to compare: 1,2,4,8.")
     ] = None,
     loss: Annotated[str | None, typer.Option(help="Use the weights trained by this loss.")] = None,
+    set: Set = None,
     samples: Annotated[int, typer.Option(min=2, help="How many images to draw.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Each seed is an endless row of images.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Measure so many seeds, from --seed on, for their spread.")] = 1,
@@ -130,7 +131,7 @@ def fid(
         else:
             print(save_stats)
         return
-    nothing = dict.fromkeys(("model", "steps", "loss", "seed", "seconds_per_image"))
+    nothing = dict.fromkeys(("model", "steps", "loss", "seed", "attributes", "seconds_per_image"))
     results: list[Result] = []
     plans: list[parts.Plan] = []
     if merge:
@@ -147,6 +148,7 @@ def fid(
         if plot:
             _check_target(plot, ".png", overwrite)
             _check_matplotlib()
+        asked = settings(set)
         models = _models(model, numbers("--steps", steps) or [None], loss, device, threads, ray)
         if part:
             references, embedders = [], parts.judges(models[0][0], extractor, **seeing)
@@ -158,11 +160,12 @@ def fid(
             embedders = [embedder for embedder, _ in references]
         for sampler, known_loss in models:
             for each in range(seed, seed + seeds):
-                drawn = parts.drawn(sampler, known_loss, each)
+                drawn = parts.drawn(sampler, known_loss, each, asked)
                 rows = range(samples)
                 if part:
                     plan, rows = parts.of(part, samples, drawn)
-                seen = Timed(embed(sampler, embedders, rows, each, batch=batch, threads=threads, far=bool(ray)))
+                places: Json = {"batch": batch, "threads": threads, "far": bool(ray)}
+                seen = Timed(embed(sampler, embedders, rows, each, attributes=asked, **places))
                 watched = _watched(seen, len(rows), f"{sampler.steps} steps, seed {each}")
                 if part:
                     plans.append(parts.Plan(plan, "samples", embedders, watched))
@@ -248,7 +251,8 @@ def _watched(batches: "Iterable[Seen]", total: int, label: str) -> "Iterator[See
 
 
 def _said(drawn: "Drawn | None") -> Json:
-    return drawn.model_dump(include={"model", "steps", "loss", "seed"}) if drawn else {}
+    fields = {"model", "steps", "loss", "seed"}
+    return {**drawn.model_dump(include=fields), "attributes": dict(drawn.attributes)} if drawn else {}
 
 
 def _columns(card: Sequence[Result]) -> list[list[Result]]:
@@ -268,8 +272,7 @@ def _spread(column: Sequence[Result]) -> Result:
 
 def _card(card: Sequence[Result]) -> str:
     """A block of lines, a column for each number of steps: figures of different extractors are not set side by side."""
-    columns = _columns(card)
-    first = card[0]
+    columns, first = _columns(card), card[0]
 
     def cell(column: Sequence[Result], name: str, digits: int) -> str:
         values = [result[name] for result in column]
@@ -287,6 +290,8 @@ def _card(card: Sequence[Result]) -> str:
         rows[_VARYING[name]] = [cell(column, name, 5 if name == "kid" else 3) for column in columns]
     if first["seconds_per_image"] is not None:
         rows["s/image"] = [f"{fmean(r['seconds_per_image'] for r in column):.2g}" for column in columns]
+    if first["attributes"]:
+        rows["set"] = [", ".join(f"{name}={value}" for name, value in first["attributes"].items())]
     rows["n"] = [str(first["n"] or "-")]
     rows["seconds"] = [f"{sum(result['seconds'] for result in column):.1f}" for column in columns]
     rows["protocol"] = [first["protocol"]]

@@ -21,13 +21,16 @@ from genfast.cli.options import (
     ModelName,
     Overwrite,
     Ray,
+    Set,
     Share,
     SkipExisting,
     Threads,
     chosen,
     delivery,
     said,
+    said_of,
     sampler_options,
+    settings,
     shard,
 )
 from genfast.cli.output import Json, Spooled, one_line, print_json
@@ -58,6 +61,7 @@ def inpaint(
     label: Annotated[
         str | None, typer.Option("--class", help="What the image shows; its surroundings tell if not given.")
     ] = None,
+    set: Set = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -128,9 +132,11 @@ def inpaint(
         raise UsageError(f"{painter.name} has one fill for a hole, not {n}; leave -n away")
     if seed and not painter.varied:
         print(f"genfast: {painter.name} has one fill for a hole, whatever the seed", file=sys.stderr)
+    asked = settings(set)
     repaint = Repaint(
         drawn_by=drawn_by(painter, n, seed),
         label=label,
+        attributes=asked,
         grow=grow,
         feather=feather,
         context=context,
@@ -138,7 +144,7 @@ def inpaint(
         history=history,
         format=jobs.format,
         options=chosen(painter, painter.fill_options, given),
-        said=said(given),
+        said={**said_of(asked), **said(given)},
     )
     paint = Paint(Delivery(collect=True), repaint, mask)
     for job in jobs.kept():

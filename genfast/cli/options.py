@@ -3,7 +3,7 @@
 import inspect
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from pathlib import Path
@@ -78,6 +78,15 @@ _LEFT_OUT = {
     "--shard": ("auto", r"[\d/]+|auto.*"),
 }
 """Options that may stand alone: what they mean then, and what a value looks like."""
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Ask for an attribute, as in hair=bun; several times for several. What is not set varies. "
+        "genfast info MODEL --attributes lists them.",
+    ),
+]
 
 Given = dict[str, int | float | str]
 """What was given of the options of samplers, by the names of their fields, and "sampler"."""
@@ -117,6 +126,24 @@ def numbers(option: str, text: str | None) -> list[int]:
         return [] if text is None else list(dict.fromkeys(int(number) for number in text.split(",")))
     except ValueError as error:
         raise UsageError(f"{option} takes a number, or several as in 1,2,4,8; not {text!r}") from error
+
+
+def settings(given: list[str] | None) -> dict[str, str]:
+    """What --set says, by name in alphabetical order. Raises UsageError for what is no NAME=VALUE, or a name twice."""
+    pairs: dict[str, str] = {}
+    for text in given or []:
+        name, equals, value = map(str.strip, text.partition("="))
+        if not (name and equals and value):
+            raise UsageError(f"--set takes a name and a value, as in hair=bun; not {text!r}")
+        if name.lower() in map(str.lower, pairs):
+            raise UsageError(f"--set {name} is given twice; leave one of them away")
+        pairs[name] = value
+    return dict(sorted(pairs.items()))
+
+
+def said_of(settings: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The settings by the name of the command line."""
+    return {"set": tuple(f"{name}={value}" for name, value in settings.items())} if settings else {}
 
 
 def sampler_options(*more: type[Options]) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -19,13 +19,16 @@ from genfast.cli.options import (
     ModelName,
     Overwrite,
     Ray,
+    Set,
     Share,
     SkipExisting,
     Threads,
     chosen,
     delivery,
     said,
+    said_of,
     sampler_options,
+    settings,
     shard,
 )
 from genfast.cli.output import Spooled, print_json
@@ -49,6 +52,7 @@ def sample(
     label: Annotated[
         str | None, typer.Option("--class", help="Draw this class alone; by default, classes take turns.")
     ] = None,
+    set: Set = None,
     out: Annotated[Path, typer.Option(help="Folder to write to; made where it does not exist.")] = Path("."),
     format: Annotated[
         Literal["png", "webp", "jpeg"],
@@ -100,20 +104,27 @@ def sample(
     existing = outputs.existing(overwrite, skip_existing)
     part = shard(share, ray)
     sampler = api.load(model, steps=steps, loss=loss, device=device, threads=threads, stand_in=not no_stand_in, ray=ray)
-    options = chosen(sampler, sampler.options, given)
+    options, asked = chosen(sampler, sampler.options, given), settings(set)
     indices = range(start, start + n)
-    sampler.check(seed, indices, label, options)
+    sampler.check(seed, indices, label, options, asked)
     if part:
         indices, grid = part.of(indices), False
     files = outputs.SampleFiles(out, sampler.name, seed, indices, format, history, grid, existing)
     chosen_here = ({} if loss is None else {"loss": loss}) | ({} if format == "png" else {"format": format})
     drawn_by = made_by(sampler, steps=sampler.steps, seed=seed, index=start, options=chosen_here)
     draw = Draw(
-        files.absolute() if ray else files, Delivery(), sampler.batch_size(batch), label, options, said(given), drawn_by
+        files.absolute() if ray else files,
+        Delivery(),
+        batch=sampler.batch_size(batch),
+        label=label,
+        attributes=asked,
+        options=options,
+        said={**said(given), **said_of(asked)},
+        drawn_by=drawn_by,
     )
 
     def check_kept(index: int, path: Path) -> None:
-        params.check_kept(path, lambda _: draw.params(sampler.label(index, label), index=index))
+        params.check_kept(path, lambda _: draw.params(sampler.label(index, label, asked), index=index))
 
     def finish(drawn: "Drawn") -> "Drawn":
         write((path, content) for path, content in drawn.contents if not files.keeps(path))
@@ -130,8 +141,10 @@ def sample(
         for index in range(told, until):
             if as_json:
                 named = dict(zip(["path", "history", "strip"], map(str, files.paths(index)), strict=False))
-                name = sampler.label(index, label)
-                listed.append({**named, "index": index} | ({"class": name} if name else {}))
+                name = sampler.label(index, label, asked)
+                shown = sampler.attributes_of(index, seed=seed, label=label, attributes=asked)
+                about_it = ({"class": name} if name else {}) | ({"attributes": shown} if shown else {})
+                listed.append({**named, "index": index, **about_it})
             else:
                 print(*files.paths(index), sep="\n", flush=True)
         told = until

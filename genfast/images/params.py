@@ -12,13 +12,15 @@ from genfast.errors import InputError, UsageError
 from genfast.images import io
 
 OptionName = Annotated[str, Field(pattern=r"^[a-z][a-z-]*$")]
-OptionValue = bool | int | float | Annotated[str, Field(pattern=r"^\w[\w ./+-]*$")]
+Setting = Annotated[str, Field(pattern=r"^\w[\w-]*=[\w#+-][\w .+/#-]*$")]  # an attribute and its value
+OptionValue = bool | int | float | Annotated[str, Field(pattern=r"^\w[\w ./+-]*$")] | tuple[Setting, ...]
 
 
 class GenerationParams(BaseModel):
     """What draws an image again. A contact sheet shows the `n` images from `index` on.
 
-    `options` are those of the command that are not the defaults, and the class of the image. Where an image was
+    `options` are those of the command that are not the defaults, and the class of the image; one that can be given
+    several times has several values. Where an image was
     `inpainted`, it is fill `index` of `n`.
     """
 
@@ -44,7 +46,8 @@ class GenerationParams(BaseModel):
         verb = f"inpaint {shlex.join(self.inpainted)}" if self.inpainted else "sample"
         words = f"genfast {verb} --model {shlex.quote(model)} --steps {self.steps} --seed {self.seed}"
         words += f" -n {self.n}" if self.inpainted else f" --start {self.index} -n {self.n}"
-        for name, value in self.options.items():
+        every = ((name, option if isinstance(option, tuple) else (option,)) for name, option in self.options.items())
+        for name, value in ((name, value) for name, values in every for value in values):
             words += f" --{name}" if value is True else f" --{name} {shlex.quote(str(value))}"
         return words
 

@@ -14,12 +14,14 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from genfast.attributes import Settings
 from genfast.errors import UsageError
 from genfast.images.sheets import shrink
 from genfast.inpainting import masks
 from genfast.inpainting.windows import Area, Window, touched, windows
 from genfast.metrics.psnr import psnr
-from genfast.models.base import Model, check_range
+from genfast.models.base import Model
+from genfast.samplers.noise import check_range
 from genfast.samplers.options import Options
 from genfast.types import Floats, Frame, Levels, Mask, Pixels
 
@@ -61,6 +63,7 @@ def inpaint(
     context: int = 0,
     history: bool = False,
     label: str | None = None,
+    attributes: Settings | None = None,
     options: Options | None = None,
     advance: Callable[[int], object] | None = None,
     callback: Callback | None = None,
@@ -71,8 +74,8 @@ def inpaint(
     each equals the image to the bit. Over the outermost `feather` pixels inside it, a fill fades into the smooth
     continuation of what is around; by default over a 256th of the height of the model's images. `context` is how many
     pixels around the hole the model is to see, even if it must see them smaller; 0 is as much as there is at full size.
-    `label` and `options` are as Model.fill takes them; `advance` is called with 1 for each fill that is done,
-    `callback` before and after each step. Raises UsageError for what makes no sense.
+    `label`, `attributes` and `options` are as Model.fill takes them; `advance` is called with 1 for each fill that is
+    done, `callback` before and after each step. Raises UsageError for what makes no sense.
 
     >>> best, *others = genfast.inpaint(genfast.load("avatars1024"), image, mask, n=4)
     """
@@ -86,7 +89,7 @@ def inpaint(
             raise UsageError(f"{name} must lie in {least} .. 100000, not {value}")
     if n > 1 and not model.varied:
         raise UsageError(f"{model.name} has one fill for a hole, not {n}")
-    model.label(0, label)
+    model.fill_label(label, attributes)
     model.take_fill(options)
     check_range(seed, [n - 1])
     hole = masks.grown(mask, grow)
@@ -136,6 +139,7 @@ def inpaint(
                 index=index + (number << 32),  # random numbers of its own
                 seed=seed,
                 label=label,
+                attributes=attributes,
                 options=options,
                 rank=n > 1,
                 callback=watch if history or callback else None,

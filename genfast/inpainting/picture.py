@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 
+from genfast.attributes import Settings
 from genfast.bundles import catalog
 from genfast.errors import InputError
 from genfast.images import io, photo
@@ -32,6 +33,7 @@ class Repaint:
 
     drawn_by: GenerationParams  # all fills: which model, of which seed, and how many there are
     label: str | None = None
+    attributes: Settings | None = None
     grow: int = 0
     feather: int | None = None
     context: int = 0
@@ -80,6 +82,7 @@ class Repaint:
             context=self.context,
             history=self.history,
             label=self.label,
+            attributes=self.attributes,
             options=self.options,
             advance=advance,
             callback=callback,

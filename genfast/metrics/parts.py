@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from genfast.attributes import Settings
 from genfast.errors import InputError, UsageError
 from genfast.images.folder import Size, pictures
 from genfast.metrics import folders
@@ -52,10 +53,17 @@ def of(shard: Shard, images: int, drawn: Drawn | None = None) -> tuple[Part, ran
     return Part(shard=shard.index, shards=shard.count, start=rows.start, images=images, drawn=drawn), rows
 
 
-def drawn(model: Model, loss: str | None, seed: int) -> Drawn:
+def drawn(model: Model, loss: str | None, seed: int, attributes: Settings | None = None) -> Drawn:
     """What draws a set."""
-    sha256, reference = model.bundle.sha256, images_of(model)
-    return Drawn(model=model.name, bundle=sha256, steps=model.steps, loss=loss, seed=seed, reference=reference)
+    return Drawn(
+        model=model.name,
+        bundle=model.bundle.sha256,
+        steps=model.steps,
+        loss=loss,
+        seed=seed,
+        attributes=tuple((attributes or {}).items()),
+        reference=images_of(model),
+    )
 
 
 def judges(

@@ -44,6 +44,7 @@ class Drawn(BaseModel):
     steps: int
     loss: str | None = None
     seed: int
+    attributes: tuple[tuple[str, str], ...] = ()  # that are set, and their values
     reference: str  # a data set, or empty
 
 

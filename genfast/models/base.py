@@ -3,15 +3,17 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 
+from genfast.attributes import Settings
 from genfast.bundles.bundle import Bundle
 from genfast.bundles.manifest import ImageSize
 from genfast.errors import UsageError
+from genfast.samplers.noise import check_range
 from genfast.samplers.options import Options
+from genfast.shards import chunks
 from genfast.types import Floats, Frame, Mask, Pixels, Tokens
 
 State = Pixels | Tokens  # [B, ...]: what a sampler makes
@@ -24,9 +26,10 @@ Done = TypeVar("Done")
 class Model(ABC):
     """A sampler, ready to draw; `genfast.load` makes one.
 
-    Wherever it draws, `label` is the name of a class, where it has classes, which by default take turns; `options` are
-    those of a sampler that it can use, by default its own `options`. Every method raises UsageError for a label or
-    options that the model does not take, and for a seed or an index beyond 0 .. 2**63 - 1.
+    Wherever it draws, `label` is the name of a class, where it has classes, which by default take turns; `attributes`
+    are values by name, such as {"hair": "bun"}, and what they do not say is drawn as often as training data have it;
+    `options` are those of a sampler that it can use, by default its own `options`. Every method raises UsageError for
+    what of these the model does not take, and for a seed or an index beyond 0 .. 2**63 - 1.
     """
 
     bundle: Bundle
@@ -79,18 +82,19 @@ class Model(ABC):
         start: int = 0,
         batch: int | None = None,
         label: str | None = None,
+        attributes: Settings | None = None,
         options: Options | None = None,
     ) -> Pixels:
         """Draw images start .. start + n - 1 of a seed: uint8 [n, H, W, C].
 
         Image i of a seed is the same image whatever n, start and batch. Raises UsageError for n < 1.
 
-        >>> genfast.load("fashion28").sample(8, seed=1).shape
-        (8, 28, 28, 1)
+        >>> images = genfast.load("fashion28").sample(8, seed=1)  # uint8 [8, 28, 28, 1]
         """
         if n < 1:
             raise UsageError(f"the number of images must be at least 1, not {n}")
-        drawn = self.batches(range(start, start + n), seed=seed, batch=batch, label=label, options=options)
+        indices = range(start, start + n)
+        drawn = self.batches(indices, seed=seed, batch=batch, label=label, attributes=attributes, options=options)
         return np.concatenate(list(drawn))
 
     def batches(
@@ -100,6 +104,7 @@ class Model(ABC):
         seed: int = 0,
         batch: int | None = None,
         label: str | None = None,
+        attributes: Settings | None = None,
         options: Options | None = None,
     ) -> Iterator[Pixels]:
         """Draw the given images of a seed, `batch` at a time (by default as many as the bundle advises).
@@ -107,11 +112,11 @@ class Model(ABC):
         Yields uint8 [B, H, W, C]; indices are asked for as they are drawn. Raises UsageError for batch < 1.
         """
         size = self.batch_size(batch)
-        self.check(seed, indices, label, options)
+        self.check(seed, indices, label, options, attributes)
 
         def draw(chunk: list[int]) -> Pixels:
             check_range(seed, chunk)
-            return self._pixels(self._draw(chunk, seed, size, label, options))
+            return self._pixels(self._draw(chunk, seed, size, label, attributes, options))
 
         return map(draw, chunks(indices, size))
 
@@ -133,15 +138,21 @@ class Model(ABC):
         return size
 
     def history(
-        self, index: int, *, seed: int = 0, label: str | None = None, options: Options | None = None
+        self,
+        index: int,
+        *,
+        seed: int = 0,
+        label: str | None = None,
+        attributes: Settings | None = None,
+        options: Options | None = None,
     ) -> Iterator[Pixels]:
         """How an image comes about: what it starts from, then the picture after each step, each uint8 [H, W, C].
 
         The last is the image that `sample` draws.
         """
-        self.check(seed, [index], label, options)
+        self.check(seed, [index], label, options, attributes)
         states: list[State] = []
-        self._draw([index], seed, 1, label, options, states.append)
+        self._draw([index], seed, 1, label, attributes, options, states.append)
         return (self._pixels(state)[0] for state in states)
 
     def watched(
@@ -151,37 +162,73 @@ class Model(ABC):
         *,
         seed: int = 0,
         label: str | None = None,
+        attributes: Settings | None = None,
         options: Options | None = None,
     ) -> Pixels:
         """Draw one batch as `batches` does, at most of its size: uint8 [B, H, W, C].
 
         `callback` is given, before and after each step, what makes the pictures so far; what it raises ends the work.
         """
-        self.check(seed, indices, label, options)
+        self.check(seed, indices, label, options, attributes)
+        size, show = self.batch_size(None), lambda state: callback(lambda: self._pixels(state))
+        return self._pixels(self._draw(list(indices), seed, size, label, attributes, options, show))
 
-        def show(state: State) -> None:
-            callback(lambda: self._pixels(state))
-
-        return self._pixels(self._draw(list(indices), seed, self.batch_size(None), label, options, show))
-
-    def check(self, seed: int, indices: Iterable[int], label: str | None, options: Options | None) -> None:
+    def check(
+        self,
+        seed: int,
+        indices: Iterable[int],
+        label: str | None,
+        options: Options | None,
+        attributes: Settings | None = None,
+    ) -> None:
         """Raise UsageError for what `batches` does not take, as far as that is known before it draws."""
-        self.label(0, label)
+        self.attributes_of(0, label=label, attributes=attributes)
         self.take(options)
         check_range(seed, [indices[0], indices[-1]] if isinstance(indices, Sequence) and indices else [])
 
-    def label(self, index: int, label: str | None = None) -> str | None:
-        """The name of the class of an image, None where the model has no classes."""
-        classes = self.bundle.manifest.classes
-        if label is None:
-            return classes[index % len(classes)] if classes else None
-        if label not in classes:
-            raise UsageError(f"{self.name} has no class {label!r}; it has: {', '.join(classes) or 'none'}")
-        return label
+    def label(self, index: int, label: str | None = None, attributes: Settings | None = None) -> str | None:
+        """The name of the class of an image, None where the model has no classes.
 
-    def _labels(self, indices: Sequence[int], label: str | None) -> Tokens:
+        Classes take turns. One whose pictures cannot have the attributes gives its turn to one whose pictures can.
+        """
+        classes = self.bundle.manifest.classes
+        if label is not None and label not in classes:
+            raise UsageError(f"{self.name} has no class {label!r}; it has: {', '.join(classes) or 'none'}")
+        able = self._able(attributes or {}, classes if label is None else [label])
+        if label is not None or not classes:
+            return label
+        turn, place = divmod(index, len(classes))
+        return classes[place] if classes[place] in able else able[(turn + place) % len(able)]
+
+    def fill_label(self, label: str | None = None, attributes: Settings | None = None) -> str | None:
+        """The class that `fill` is told: that of `label`, else the only one that can have the attributes.
+
+        None, which leaves it open, without both. Raises UsageError where several classes can.
+        """
+        self.label(0, label, attributes)
+        if label is not None or not attributes:
+            return label
+        able = self._able(attributes, self.bundle.manifest.classes)
+        if len(able) > 1:
+            raise UsageError(f"what is set may be of class {' or '.join(able)}; give one by --class")
+        return able[0] if able else None
+
+    def attributes_of(
+        self, index: int, *, seed: int = 0, label: str | None = None, attributes: Settings | None = None
+    ) -> dict[str, str]:
+        """The attributes of an image of a seed, by name: those that are set, and those that are drawn."""
+        self.label(index, label, attributes)
+        return {}
+
+    def _able(self, attributes: Settings, classes: Sequence[str]) -> Sequence[str]:
+        """Those of some classes whose pictures can have all of these attributes. Raises UsageError where none can."""
+        for name in attributes:
+            raise UsageError(f"{self.name} has no attributes, and so no {name}")
+        return classes
+
+    def _labels(self, indices: Sequence[int], label: str | None, attributes: Settings | None = None) -> Tokens:
         """The classes [B] of images, by their place; 0 where the model has none."""
-        classes, names = self.bundle.manifest.classes, [self.label(i, label) for i in indices]
+        classes, names = self.bundle.manifest.classes, [self.label(i, label, attributes) for i in indices]
         return np.array([classes.index(name) if name else 0 for name in names], np.int64)
 
     def refuse(self, options: Options) -> UsageError:
@@ -221,6 +268,7 @@ class Model(ABC):
         index: int = 0,
         seed: int = 0,
         label: str | None = None,
+        attributes: Settings | None = None,
         options: Options | None = None,
         rank: bool = False,
         callback: Callable[[Frame], None] | None = None,
@@ -229,9 +277,9 @@ class Model(ABC):
 
         Returns a picture, whose pixels outside the hole are near the given ones and no more, and, where `rank` asks
         for it and the model can tell, the log-probabilities of what was drawn. `callback` is given, before and after
-        each step, what makes the picture so far. Pictures are to be blank in the hole, since models of tokens see it
-        when they encode. genfast.inpaint does the rest. Options are by default `fill_options`; the class is what the
-        surroundings tell.
+        each step, what makes the picture so far. Pictures are to be blank in the hole, since models of tokens see it.
+        genfast.inpaint does the rest. Options are by default `fill_options`; the class is that of `fill_label`, and
+        attributes that are not set are open: the surroundings tell.
         """
 
     @abstractmethod
@@ -241,6 +289,7 @@ class Model(ABC):
         seed: int,
         size: int,
         label: str | None,
+        attributes: Settings | None,
         options: Options | None,
         callback: Callable[[State], None] | None = None,
     ) -> State:
@@ -249,15 +298,3 @@ class Model(ABC):
     @abstractmethod
     def _pixels(self, state: State) -> Pixels:
         """What a state looks like: uint8 [B, H, W, C]."""
-
-
-def check_range(seed: int, indices: Sequence[int]) -> None:
-    """Raise UsageError for a seed, or an index, that random numbers are not addressed by."""
-    if not all(0 <= x < 2**63 for x in (seed, *indices)):
-        raise UsageError("the seed and the indices of images must lie in 0 .. 2**63 - 1")
-
-
-def chunks(indices: Iterable[int], size: int) -> Iterator[list[int]]:
-    """So many of them at a time."""
-    left = iter(indices)
-    return iter(lambda: list(islice(left, size)), [])

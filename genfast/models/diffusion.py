@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from genfast.models.base import Model, State, check_range
+from genfast.attributes import Settings
+from genfast.models.base import Model, State
 from genfast.runtime.session import Session
 from genfast.samplers import ddgan
+from genfast.samplers.noise import check_range
 from genfast.samplers.options import AncestralOptions, Options, RePaintOptions
 from genfast.samplers.repaint import repaint
 from genfast.types import Floats, Frame, Mask, Pixels, Tokens
@@ -51,11 +53,12 @@ class DiffusionModel(Model):
         index: int = 0,
         seed: int = 0,
         label: str | None = None,
+        attributes: Settings | None = None,
         options: Options | None = None,
         rank: bool = False,
         callback: Callable[[Frame], None] | None = None,
     ) -> tuple[Pixels, Floats]:
-        labels, chosen = self._labels([index], label), self.take_fill(options)
+        labels, chosen = self._labels([index], label, attributes), self.take_fill(options)
         check_range(seed, [index])
         manifest = self.bundle.manifest
         assert manifest.schedule
@@ -80,6 +83,7 @@ class DiffusionModel(Model):
         seed: int,
         size: int,
         label: str | None,
+        attributes: Settings | None,
         options: Options | None,
         callback: Callable[[State], None] | None = None,
     ) -> Pixels:

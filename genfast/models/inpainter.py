@@ -6,9 +6,11 @@ from typing import NoReturn
 
 import numpy as np
 
+from genfast.attributes import Settings
 from genfast.errors import UsageError
-from genfast.models.base import Model, State, check_range
+from genfast.models.base import Model, State
 from genfast.runtime.session import Session
+from genfast.samplers.noise import check_range
 from genfast.samplers.options import Options
 from genfast.types import Floats, Frame, Mask, Pixels
 
@@ -42,12 +44,13 @@ class InpainterModel(Model):
         index: int = 0,
         seed: int = 0,
         label: str | None = None,
+        attributes: Settings | None = None,
         options: Options | None = None,
         rank: bool = False,
         callback: Callable[[Frame], None] | None = None,
     ) -> tuple[Pixels, Floats]:
         self.take_fill(options)
-        self.label(0, label)
+        self.fill_label(label, attributes)
         check_range(seed, [index])
         filled = self.session.run(image=picture[None], mask=hole[None, :, :, None])["filled"][0]
         if callback is not None:

@@ -1,18 +1,21 @@
 """Loaded models of the family vq-sundae: a prior over the tokens of a VQ-GAN."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from genfast.attributes import Rows, Settings
 from genfast.inpainting import masks
-from genfast.models.base import State, check_range
+from genfast.models.base import State
+from genfast.models.drafts import Drafts
 from genfast.models.vq import Tokenizer
 from genfast.runtime.session import Session
 from genfast.samplers.likelihood import pseudo_log_likelihood
+from genfast.samplers.noise import check_range
 from genfast.samplers.options import Options, TokenOptions
-from genfast.samplers.token_step import TokenBatch, TokenNetwork, choose_image_embeddings
+from genfast.samplers.token_step import TokenBatch, TokenNetwork
 from genfast.samplers.tokens import sample
 from genfast.types import Floats, Frame, Mask, Pixels, Tokens
 
@@ -25,9 +28,8 @@ class TokenModel(Tokenizer):
     fill_options: TokenOptions
     predict: Session
     draw: Session
-    pixel_likelihood: Callable[[], Session] | None  # as the encoder; None where the bundle has none, likewise:
-    embed: Callable[[], Session] | None
-    image_embeddings: Callable[[], Floats]  # to draw with, by class [L, M, K]
+    pixel_likelihood: Callable[[], Session] | None  # as the encoder; None where the bundle has none
+    drafts: Callable[[], Drafts]  # likewise
 
     @property
     def fill_steps(self) -> int:
@@ -44,21 +46,42 @@ class TokenModel(Tokenizer):
             raise self.refuse(options)
         return options
 
+    def attributes_of(
+        self, index: int, *, seed: int = 0, label: str | None = None, attributes: Settings | None = None
+    ) -> dict[str, str]:
+        labels = self._labels([index], label, attributes)
+        return self.drafts().table.named(self._rows(seed, [index], labels, attributes)[0])
+
+    def _able(self, attributes: Settings, classes: Sequence[str]) -> Sequence[str]:
+        if not attributes or not self.bundle.manifest.attributes:
+            return super()._able(attributes, classes)
+        everyone = self.bundle.manifest.classes
+        able = self.drafts().table.able(attributes, [everyone.index(name) for name in classes] or [0])
+        return [everyone[label] for label in able] if everyone else []
+
+    def _rows(self, seed: int, indices: list[int], labels: Tokens, attributes: Settings | None) -> Rows:
+        """The attributes [B, A] of images of classes [B]: those that are set, and the others as they are drawn."""
+        table = self.drafts().table
+        return table.told(attributes or {}, labels, table.choose(labels, seed=seed, indices=indices))
+
     def _draw(
         self,
         indices: list[int],
         seed: int,
         size: int,
         label: str | None,
+        attributes: Settings | None,
         options: Options | None,
         callback: Callable[[State], None] | None = None,
     ) -> Tokens:
         if self.predict.device == "cpu" and len(indices) > 1:
             # There one image fills all cores. And graphs that take the range of activations from the whole batch would
             # let the images of a batch depend on each other.
-            return np.concatenate([self._draw([index], seed, 1, label, options, callback) for index in indices])
-        labels = self._labels(indices, label)
-        batch = TokenBatch(seed, indices, self._shape, labels, self._image_embeddings(seed, indices, labels))
+            alone = ([index] for index in indices)
+            return np.concatenate([self._draw(each, seed, 1, label, attributes, options, callback) for each in alone])
+        labels = self._labels(indices, label, attributes)
+        draft = self.drafts().of(labels, self._rows(seed, indices, labels, attributes))
+        batch = TokenBatch(seed, indices, self._shape, labels, draft)
         return sample(self._network(), batch, self.take(options), callback)
 
     def fill(
@@ -69,11 +92,12 @@ class TokenModel(Tokenizer):
         index: int = 0,
         seed: int = 0,
         label: str | None = None,
+        attributes: Settings | None = None,
         options: Options | None = None,
         rank: bool = False,
         callback: Callable[[Frame], None] | None = None,
     ) -> tuple[Pixels, Floats]:
-        labels, chosen = self._labels([index], label), self.take_fill(options)
+        label, chosen = self.fill_label(label, attributes), self.take_fill(options)
         check_range(seed, [index])
         if not hole.any():
             return picture, np.zeros(0, np.float32)
@@ -82,15 +106,16 @@ class TokenModel(Tokenizer):
         bias = None
         if self.pixel_likelihood:  # of a token that the hole cuts, what is left to see tells much
             bias = self.pixel_likelihood().bind()(image=picture[None], known=~hole[None], wanted=free)["logit_bias"]
-        if free.all() or self.embed is None:
-            embeddings = self._image_embeddings(seed, [index], labels)
+        if free.all():  # nothing is around it: a whole picture
+            labels = self._labels([index], label, attributes)
+            rows = self._rows(seed, [index], labels, attributes)
         else:
-            told = self.embed().run(tokens=given, known=~free)
-            embeddings = told["image_embedding"]
-            if label is None:
-                labels = told["label"].argmax(1)
+            classes = self.bundle.manifest.classes
+            labels = np.array([classes.index(label) if label else len(classes)])
+            unknown = np.zeros((1, len(self.bundle.manifest.attributes)), np.int64)
+            rows = self.drafts().table.told(attributes or {}, labels, unknown)
         network = self._network()
-        batch = TokenBatch(seed, [index], self._shape, labels, embeddings, (~free, given), bias)
+        batch = TokenBatch(seed, [index], self._shape, labels, self.drafts().of(labels, rows), (~free, given), bias)
         show = None if callback is None else lambda tokens: callback(lambda: self._pixels(tokens)[0])
         tokens = sample(network, batch, chosen, show)
         logs = pseudo_log_likelihood(network, batch, tokens)[free] if rank else np.zeros(0, np.float32)
@@ -103,15 +128,13 @@ class TokenModel(Tokenizer):
     def _shape(self) -> tuple[int, int]:
         return self.tokens.height, self.tokens.width
 
-    def _image_embeddings(self, seed: int, indices: list[int], labels: Tokens) -> Floats:
-        return choose_image_embeddings(self.image_embeddings(), labels, seed=seed, indices=indices)
-
     def _network(self) -> TokenNetwork:
         """The two graphs of a step for one batch: features stay on the device between them."""
         run_predict, run_draw = self.predict.bind(), self.draw.bind()
 
-        def predict(tokens: Tokens, label: Tokens, image_embedding: Floats, known: Mask) -> npt.ArrayLike:
-            return run_predict(tokens=tokens, label=label, image_embedding=image_embedding, known=known)["hidden"]
+        def predict(tokens: Tokens, label: Tokens, draft: Floats, known: Mask) -> npt.ArrayLike:
+            told = {"draft": draft} if self.bundle.manifest.attributes else {}
+            return run_predict(tokens=tokens, label=label, known=known, **told)["hidden"]
 
         def draw(
             hidden: npt.ArrayLike,

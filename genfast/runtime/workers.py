@@ -1,9 +1,10 @@
 """One model in several places: processes on this machine, or actors of a cluster."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
+from genfast.attributes import Settings
 from genfast.errors import GenfastError, UsageError
 from genfast.models.base import Done, Item, Made, Model, State
 from genfast.samplers.options import Options
@@ -64,17 +65,25 @@ class Workers(Model):
         seed: int = 0,
         batch: int | None = None,
         label: str | None = None,
+        attributes: Settings | None = None,
         options: Options | None = None,
     ) -> Iterator[Pixels]:
         """As Model.batches. Also raises what Pool.map raises."""
         size = self.batch_size(batch)
-        self.check(seed, indices, label, options)
-        return self.map(_Batch(seed, size, label, options), self.chunks(indices, batch), _as_it_is)
+        self.check(seed, indices, label, options, attributes)
+        attributes = None if attributes is None else dict(attributes)  # which can be pickled
+        return self.map(_Batch(seed, size, label, attributes, options), self.chunks(indices, batch), _as_it_is)
 
-    def history(
-        self, index: int, *, seed: int = 0, label: str | None = None, options: Options | None = None
-    ) -> NoReturn:
+    def history(self, *_: object, **__: object) -> NoReturn:
         raise self._alone()
+
+    def attributes_of(
+        self, index: int, *, seed: int = 0, label: str | None = None, attributes: Settings | None = None
+    ) -> dict[str, str]:
+        return self.first.attributes_of(index, seed=seed, label=label, attributes=attributes)
+
+    def _able(self, attributes: Settings, classes: Sequence[str]) -> Sequence[str]:
+        return self.first._able(attributes, classes)
 
     def fill(self, *_: object, **__: object) -> NoReturn:
         raise self._alone()
@@ -105,10 +114,12 @@ class _Batch:
     seed: int
     size: int
     label: str | None
+    attributes: Settings | None
     options: Options | None
 
     def __call__(self, model: Model, indices: list[int]) -> Pixels:
-        return next(model.batches(indices, seed=self.seed, batch=self.size, label=self.label, options=self.options))
+        how: dict[str, Any] = {"label": self.label, "attributes": self.attributes, "options": self.options}
+        return next(model.batches(indices, seed=self.seed, batch=self.size, **how))
 
 
 def _as_it_is(images: Pixels) -> Pixels:

@@ -20,7 +20,7 @@ def pseudo_log_likelihood(network: TokenNetwork, batch: TokenBatch, tokens: Toke
     result = np.zeros(tokens.shape, np.float32)
     nothing = np.zeros((*tokens.shape, 1), np.float32)
     for half in free & first, free & ~first:
-        hidden = np.array(network.predict(tokens, batch.labels, batch.image_embeddings, ~half), np.float32)  # (B, N, D)
+        hidden = np.array(network.predict(tokens, batch.labels, batch.draft, ~half), np.float32)  # (B, N, D)
         # `draw` tells the probability of what it draws. A bonus for the token in question has it drawn at the lowest of
         # temperatures, unless another is that much likelier, and multiplies its odds by a known factor.
         hidden[..., -1] = _BONUS

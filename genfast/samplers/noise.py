@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.random import Generator, Philox
 
+from genfast.errors import UsageError
+
 
 class Purpose(IntEnum):
     """What a draw is for. Values are part of what a seed means: never renumber."""
@@ -26,7 +28,7 @@ class Purpose(IntEnum):
     KNOWN = 7  # the noise of q(x_t | x_0) on pixels that are known
     RENEWAL = 8  # the noise of q(x_t | x_{t-1}), where a step is taken again
     HALVES = 9  # which tokens are judged together
-    IMAGE_EMBEDDING = 10  # which of those that a bundle holds
+    ATTRIBUTES = 10  # which of the rows that a bundle holds
 
 
 def normal(
@@ -58,3 +60,9 @@ def _generators(seed: int, indices: Sequence[int], step: int, purpose: Purpose) 
         state["state"]["counter"][:] = 0, index, step, purpose
         philox.state = state
         yield generator
+
+
+def check_range(seed: int, indices: Sequence[int]) -> None:
+    """Raise UsageError for a seed, or an index, that random numbers are not addressed by."""
+    if not all(0 <= x < 2**63 for x in (seed, *indices)):
+        raise UsageError("the seed and the indices of images must lie in 0 .. 2**63 - 1")

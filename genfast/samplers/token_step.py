@@ -21,13 +21,13 @@ Callback = Callable[[Tokens], None]
 class Predict(Protocol):
     """The network but for its output layer, for B images of N tokens.
 
-    tokens [B, N] i64, label [B] i64, image_embedding [B, K] f32, known [B, N] bool -> hidden [B, N, D] f32, in which
-    the logits are linear. It may stay on a device and need not outlive the call after the next: np.asarray brings it
-    here. An embedding says what all tokens of an image have in common; one of zeros is none. Tokens that are not known
-    are not looked at.
+    tokens [B, N] i64, label [B] i64, draft [B, N, K] f32, known [B, N] bool -> hidden [B, N, D] f32, in which the
+    logits are linear. It may stay on a device and need not outlive the call after the next: np.asarray brings it here.
+    A draft says what the attributes of an image tell of each place; zeros tell nothing, and K is 0 for a model that
+    knows of no attributes. Tokens that are not known are not looked at.
     """
 
-    def __call__(self, tokens: Tokens, label: Tokens, image_embedding: Floats, known: Mask, /) -> npt.ArrayLike: ...
+    def __call__(self, tokens: Tokens, label: Tokens, draft: Floats, known: Mask, /) -> npt.ArrayLike: ...
 
 
 class Draw(Protocol):
@@ -75,7 +75,7 @@ class TokenBatch:
     indices: Sequence[int]  # of the images
     shape: tuple[int, int]  # (h, w) of their grids, N = h * w
     labels: Tokens  # [B]
-    image_embeddings: Floats  # [B, K]
+    draft: Floats  # [B, N, K]
     fixed: tuple[Mask, Tokens] | None = None
     logit_bias: npt.ArrayLike | None = None
 
@@ -104,16 +104,10 @@ class TokenBatch:
             self,
             indices=[self.indices[row] for row in rows.tolist()],
             labels=self.labels[rows],
-            image_embeddings=self.image_embeddings[rows],
+            draft=self.draft[rows],
             fixed=None if self.fixed is None else (self.fixed[0][rows], self.fixed[1][rows]),
             logit_bias=None if self.logit_bias is None else np.asarray(self.logit_bias)[rows],
         )
-
-
-def choose_image_embeddings(held: Floats, labels: Tokens, *, seed: int, indices: Sequence[int]) -> Floats:
-    """One [B, K] for each of the images `indices` of `seed`, among those held [L, M, K] of its label [B]."""
-    u = uniform(seed, indices, 0, Purpose.IMAGE_EMBEDDING, (1,))[:, 0]
-    return held[labels, np.multiply(u, held.shape[1], dtype=np.float64).astype(np.int64)]
 
 
 def temperatures(options: TokenOptions) -> Floats:
@@ -136,11 +130,11 @@ def token_step(
     """Predict tokens [B, N] from those that are known [B, N], and draw those of `update` [B, N] anew.
 
     Returns all tokens [B, N], and the probability [B, N] of each that was drawn, void unless `return_prob`. Guidance is
-    classifier-free (Ho and Salimans 2022, equation 6, where it is w + 1), away from no class and no embedding.
+    classifier-free (Ho and Salimans 2022, equation 6, where it is w + 1), away from no class and no draft.
     """
-    hidden = network.predict(tokens, batch.labels, batch.image_embeddings, known)  # (B, N, D)
+    hidden = network.predict(tokens, batch.labels, batch.draft, known)  # (B, N, D)
     if guidance != 1:
-        nobody = np.full_like(batch.labels, network.unlabelled), np.zeros_like(batch.image_embeddings)
+        nobody = np.full_like(batch.labels, network.unlabelled), np.zeros_like(batch.draft)
         unguided = network.predict(tokens, *nobody, known)
         # The only arithmetic on features that is not in a graph: they come here for it.
         guided, hidden = np.asarray(hidden, np.float32), np.asarray(unguided, np.float32)

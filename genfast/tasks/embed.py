@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
+from genfast.attributes import Settings
 from genfast.bundles import catalog, hub
 from genfast.errors import ModelError
 from genfast.metrics.features import Embedder
@@ -27,11 +28,12 @@ class Embed:
     seed: int
     batch: int
     threads: int | None
+    attributes: Settings | None = None
     here: Sequence[Embedder] = ()
 
     def __call__(self, model: Model, indices: list[int]) -> Seen:
         begun = time.perf_counter()
-        images = next(model.batches(indices, seed=self.seed, batch=self.batch))
+        images = next(model.batches(indices, seed=self.seed, batch=self.batch, attributes=self.attributes))
         drawing = time.perf_counter() - begun
         embedders = self.here or [_open(*names, model.device, self.threads) for names in self.extractors]
         return see(images, embedders, drawing, b"".join(hashlib.sha256(image.tobytes()).digest() for image in images))
@@ -45,6 +47,7 @@ def embed(
     *,
     batch: int | None = None,
     threads: int | None = None,
+    attributes: Settings | None = None,
     far: bool = False,
 ) -> Iterator[Seen]:
     """What extractors see in images of a seed, wherever the model draws them: in the order of indices.
@@ -53,7 +56,7 @@ def embed(
     """
     threads = threads or (1 if far else max(1, cores() // model.places))
     here = () if far or model.places > 1 else embedders
-    work = Embed(tuple(map(_named, embedders)), seed, model.batch_size(batch), threads, here)
+    work = Embed(tuple(map(_named, embedders)), seed, model.batch_size(batch), threads, attributes, here)
     return model.map(work, model.chunks(indices, batch), _as_it_is)
 
 

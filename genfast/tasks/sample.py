@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from genfast.attributes import Settings
 from genfast.errors import GenfastError
 from genfast.images import io, sheets
 from genfast.images.params import GenerationParams, OptionValue
@@ -30,8 +32,9 @@ class Draw:
     delivery: Delivery
     batch: int
     label: str | None
+    attributes: Settings | None
     options: Options | None
-    said: Mapping[str, OptionValue]  # of the sampler's options, as the command line calls them
+    said: Mapping[str, OptionValue]  # of the sampler's options and the attributes, as the command line calls them
     drawn_by: GenerationParams  # in all images
 
     def params(self, label: str | None, history: bool = False, **fields: int) -> GenerationParams:
@@ -46,7 +49,9 @@ class Draw:
         contents: list[Content] = []
         try:
             for index, frames in zip(indices, self._frames(model, indices), strict=True):
-                contents += self.delivery.take(self._contents(model.label(index, self.label), index, frames))
+                contents += self.delivery.take(
+                    self._contents(model.label(index, self.label, self.attributes), index, frames)
+                )
                 done.append(index)
         except GenfastError as error:
             return Drawn(done, contents, error)
@@ -54,12 +59,11 @@ class Draw:
 
     def _frames(self, model: Model, indices: list[int]) -> Iterator[Sequence[Pixels]]:
         """Of each image how it comes about, or the last of that alone."""
-        seed, label, options = self.files.seed, self.label, self.options
+        how: dict[str, Any] = {"seed": self.files.seed, "label": self.label}
+        how |= {"attributes": self.attributes, "options": self.options}
         if self.files.history:
-            return (list(model.history(index, seed=seed, label=label, options=options)) for index in indices)
-        return (
-            [image] for image in next(model.batches(indices, seed=seed, batch=self.batch, label=label, options=options))
-        )
+            return (list(model.history(index, **how)) for index in indices)
+        return ([image] for image in next(model.batches(indices, batch=self.batch, **how)))
 
     def _contents(self, label: str | None, index: int, frames: Sequence[Pixels]) -> Iterator[Content]:
         for path, part in zip(self.files.paths(index), self.files.parts, strict=True):

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Literal
 
 from genfast.bundles import bundle, catalog, hub
-from genfast.bundles.manifest import Manifest
+from genfast.bundles.bundle import Bundle
 from genfast.errors import GenfastError, UsageError
+from genfast.models.drafts import read_table
 from genfast.samplers.options import SAMPLERS, MaskGITOptions, Options, RePaintOptions, TokenOptions, flag
 
 Value = int | float | str
-When = Mapping[str, tuple[Value, ...]]
+When = Mapping[str, tuple[Value | None, ...]]
+Here = Mapping[int | None, Bundle]  # weights, by their number of steps
 Task = Literal["draw", "repaint"]
 MOST: dict[Task, int] = {"draw": 64, "repaint": 16}  # pictures of one request
+SET = "set."  # begins the names of attributes, which the command line sets
 _KNOBS = "Sampler"  # the group of what needs no turning
 _DRAWING_NOTHING = ("features", "vq")  # families that draw nothing
 _GROWN = 200  # pixels that the page offers to grow and feather by, at most
@@ -28,7 +31,8 @@ class Control:
     """A number in `low` .. `high`, or one of some `choices`.
 
     `when` names other controls, and the values of theirs that this one is there for. The page sends what differs from
-    `default`; None is a choice of its own, for which nothing is sent.
+    `default`; None is a choice of its own, for which nothing is sent. `texts` are how choices read, if not as
+    themselves. `of_class` says which of them each class has, where they differ.
     """
 
     name: str
@@ -39,6 +43,8 @@ class Control:
     high: float | None = None
     whole: bool = True  # numbers alone
     choices: tuple[Value, ...] = ()
+    texts: tuple[str, ...] = ()
+    of_class: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     unit: str = ""
     group: str = ""
     when: When = field(default_factory=dict)
@@ -105,29 +111,28 @@ def described(more: str | None = None) -> dict[str, Described]:
         if entry.family not in _DRAWING_NOTHING and (one := _known(entry)):
             found[name] = one
     if more is not None and more not in found:
-        manifest = bundle.read(hub.here(more)).manifest
+        loaded = bundle.read(hub.here(more))
+        manifest = loaded.manifest
         if manifest.family in _DRAWING_NOTHING:
             raise UsageError(f"{more} is of family {manifest.family} and draws nothing")
         found.pop(manifest.name, None)  # so that it is the last
-        found[manifest.name] = _described(manifest.name, str(Path(more).resolve()), {manifest.steps: manifest})
+        found[manifest.name] = _described(manifest.name, str(Path(more).resolve()), {manifest.steps: loaded})
     return found
 
 
 def _known(entry: catalog.Entry) -> Described | None:
     """A model of the catalogue, with the weights of it that are here, of each number of steps the first; else None."""
-    here: dict[int | None, Manifest] = {}
+    here: dict[int | None, Bundle] = {}
     for steps in dict.fromkeys((entry.default_steps, *(variant.steps for variant in entry.variants))):
         try:
-            here[steps] = bundle.read(hub.here(entry.name, steps)).manifest
+            here[steps] = bundle.read(hub.here(entry.name, steps))
         except GenfastError:  # not here, or damaged: genfast models says so
             continue
     return _described(entry.name, entry.name, here, entry.summary, entry.limits) if here else None
 
 
-def _described(
-    name: str, target: str, here: Mapping[int | None, Manifest], summary: str = "", limits: str = ""
-) -> Described:
-    first = next(iter(here.values()))
+def _described(name: str, target: str, here: Here, summary: str = "", limits: str = "") -> Described:
+    first = next(iter(here.values())).manifest
     assert first.image
     controls: dict[Task, tuple[Control, ...]] = {"repaint": tuple(_repaint(here))}
     if first.family != "inpainter":
@@ -143,8 +148,8 @@ def _described(
     )
 
 
-def _draw(here: Mapping[int | None, Manifest]) -> Iterator[Control]:
-    first = next(iter(here.values()))
+def _draw(here: Here) -> Iterator[Control]:
+    first = next(iter(here.values())).manifest
     default = first.sampling.options or MaskGITOptions()
     yield _count("draw", 8 if first.family != "vq-sundae" else 4)
     yield from _classes(here, "By default, classes take turns.")
@@ -152,11 +157,12 @@ def _draw(here: Mapping[int | None, Manifest]) -> Iterator[Control]:
     yield Control(name="start", label="From picture", default=0, low=0, high=10**9, help="Its place in the row.")
     yield _steps(here, default)
     if first.family == "vq-sundae":
+        yield from _attributes(here, "What is not set is drawn.")
         yield from _sampler(default)
 
 
-def _repaint(here: Mapping[int | None, Manifest]) -> Iterator[Control]:
-    first = next(iter(here.values()))
+def _repaint(here: Here) -> Iterator[Control]:
+    first = next(iter(here.values())).manifest
     assert first.image
     if first.family == "inpainter":
         yield from _edge(first.image.height)
@@ -168,6 +174,7 @@ def _repaint(here: Mapping[int | None, Manifest]) -> Iterator[Control]:
     yield _steps(here, default)
     yield from _edge(first.image.height)
     if first.family == "vq-sundae":
+        yield from _attributes(here, "What is not set is left open.")
         yield from _sampler(default)
     else:
         yield from (_option(RePaintOptions(), each.name, {}) for each in RePaintOptions.settings())
@@ -195,20 +202,41 @@ def _seed() -> Control:
     return Control(name="seed", label="Seed", default=0, low=0, high=2**53 - 1, help="Each is a row of its own.")
 
 
-def _classes(here: Mapping[int | None, Manifest], help: str) -> Iterator[Control]:
+def _classes(here: Here, help: str) -> Iterator[Control]:
     """The choice of a class, for the numbers of steps whose weights know classes."""
-    knowing = {steps: manifest.classes for steps, manifest in here.items() if manifest.classes}
+    knowing = {steps: each.manifest.classes for steps, each in here.items() if each.manifest.classes}
     if knowing:
         when: When = {} if len(knowing) == len(here) else {"steps": tuple(steps for steps in knowing if steps)}
         classes = tuple(dict.fromkeys(name for names in knowing.values() for name in names))
         yield Control(name="class", label="Class", choices=classes, help=help, when=when)
 
 
-def _steps(here: Mapping[int | None, Manifest], options: TokenOptions) -> Control:
+def _attributes(here: Here, help: str) -> Iterator[Control]:
+    """The choice of a value for each attribute that pictures can be asked for."""
     first = next(iter(here.values()))
+    if not first.manifest.attributes:
+        return
+    table = read_table(first)
+    for place, attribute in enumerate(table.attributes):
+        held = {name: table.values(label, place) for label, name in enumerate(table.classes)}
+        having = {name: tuple(attribute.values[i - 1] for i in numbers) for name, numbers in held.items() if numbers}
+        yield Control(
+            name=f"{SET}{attribute.name}",
+            label=attribute.name.replace("-", " ").capitalize(),
+            choices=attribute.values,
+            texts=tuple(attribute.described(number) for number in range(1, 1 + len(attribute.values))),
+            of_class=having,
+            help=help,
+            group="Attributes",
+            when={"class": (None, *having)} if len(having) < len(table.classes) else {},
+        )
+
+
+def _steps(here: Here, options: TokenOptions) -> Control:
+    first = next(iter(here.values())).manifest
     help = "Fewer are faster."
     if first.family == "ddgan":  # a number of steps is trained in: each has weights of its own
-        known = sorted(manifest.steps for manifest in here.values() if manifest.steps)
+        known = sorted(steps for steps in here if steps)
         return Control(name="steps", label="Steps", default=first.steps, choices=tuple(known), help=help)
     default, most = (options.steps, 1000) if first.steps is None else (first.steps, first.steps)
     return Control(name="steps", label="Steps", default=default, low=1, high=most, help=help)

@@ -587,7 +587,7 @@ class Fields {
     const change = () => this.change(control);
     let input;
     if (control.choices.length) {
-      const choices = control.choices.map((choice) => make("option", { value: choice }, String(choice)));
+      const choices = control.choices.map((choice, i) => make("option", { value: choice }, control.texts[i] ?? String(choice)));
       if (control.default === null) choices.unshift(make("option", { value: "" }, "any"));
       input = make("select", { ...more, onchange: change }, ...choices);
     } else {
@@ -632,9 +632,20 @@ class Fields {
     return Object.entries(control.when).every(([name, values]) => values.includes(this.value(name)));
   }
 
+  /** Offer of a control's choices those that the class has; one that it has not is dropped. */
+  narrow(control) {
+    const able = control.of_class[this.value("class")];
+    const input = $(`${this.task}-${control.name}`);
+    for (const option of input.options) option.hidden = able !== undefined && option.value !== "" && !able.includes(option.value);
+    if (!input.selectedOptions[0]?.hidden) return;
+    input.value = control.default ?? "";
+    this.values.delete(control.name);
+  }
+
   update() {
     for (const control of this.model.controls[this.task]) {
       this.list.querySelector(`[data-control="${control.name}"]`).hidden = !this.wanted(control);
+      if (Object.keys(control.of_class).length) this.narrow(control);
     }
     this.onchange?.();
   }

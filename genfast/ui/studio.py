@@ -10,22 +10,23 @@ from io import BytesIO
 from itertools import count
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from genfast import api
-from genfast.cli.options import Given, chosen, said
+from genfast.cli.options import Given, chosen, said, said_of
 from genfast.errors import InputError, UsageError
 from genfast.images import io, photo
 from genfast.inpainting import masks
 from genfast.inpainting.picture import Repaint, drawn_by
-from genfast.models.base import Model, chunks
+from genfast.models.base import Model
+from genfast.shards import chunks
 from genfast.tasks.made_by import made_by
 from genfast.types import Frame, Levels
-from genfast.ui.controls import Described, Task, Value, described
+from genfast.ui.controls import SET, Described, Task, Value, described
 from genfast.ui.line import Event, Job
 from genfast.ui.store import Kept, Store
 
@@ -59,6 +60,16 @@ class RepaintOrder(Order):
             return b64decode(self.mask, validate=True)
         except ValueError as error:
             raise UsageError("the mask is no base64") from error
+
+
+class Asked(NamedTuple):
+    """An order that was checked; `values` come with the page's own defaults."""
+
+    known: Described
+    model: Model
+    given: Given  # for its sampler
+    attributes: dict[str, str]
+    values: Mapping[str, Value]
 
 
 class Studio:
@@ -105,18 +116,19 @@ class Studio:
 
     def repaint(self, job: Job, order: RepaintOrder, kept: Kept) -> None:
         """Fill a hole, as an order that was checked asks for it, and tell of each fill. Raises what Repaint does."""
-        known, model, given, values = self._model(job, "repaint", order)
+        known, model, given, asked, values = self._model(job, "repaint", order)
         stem = Path(kept.name).stem
         hole, source = BytesIO(order.png), kept.open()
         hole.name = f"{stem}-mask.png"
         task = Repaint(
             drawn_by=drawn_by(model, int(values.get("n", 1)), int(values.get("seed", 0))),
             label=_text(values.get("class")),
+            attributes=asked,
             grow=int(values.get("grow", 0)),
             feather=int(values["feather"]) if "feather" in values else None,
             context=int(values.get("context", 0)),
             options=chosen(model, model.fill_options, given),
-            said=said(given),
+            said={**said_of(asked), **said(given)},
         )
         with told() as notes:
             callback = Previews(job, order.watch)
@@ -133,7 +145,7 @@ class Studio:
 
     def draw(self, job: Job, order: Order) -> None:
         """Draw pictures, as an order that was checked asks for them, and tell of each. Raises UsageError."""
-        known, model, given, values = self._model(job, "draw", order)
+        known, model, given, asked, values = self._model(job, "draw", order)
         options = chosen(model, model.options, given)
         n, seed, start, label = int(values["n"]), int(values["seed"]), int(values["start"]), _text(values.get("class"))
         previews = Previews(job, order.watch)
@@ -144,17 +156,17 @@ class Studio:
                 taken = min(1.0, next(steps) / model.steps)
                 previews((chunk[0] - start + taken * len(chunk)) / n, lambda: frame()[0])
 
-            images = model.watched(chunk, watch, seed=seed, label=label, options=options)
+            images = model.watched(chunk, watch, seed=seed, label=label, attributes=asked, options=options)
             for index, image in zip(chunk, images, strict=True):
-                name = model.label(index, label)
-                known_options = {**said(given), **({} if name is None else {"class": name})}
+                name = model.label(index, label, asked)
+                known_options = {**said(given), **said_of(asked), **({} if name is None else {"class": name})}
                 params = made_by(model, steps=model.steps, seed=seed, index=index, options=known_options)
                 content = io.encoded(image, "png", params.comment())
                 made = self.store.put(content, f"{model.name}-{seed}-{index}.png", image.shape[:2])
                 job.say(picture=_card(made) | {"class": name, "command": params.command(known.target)})
 
-    def _model(self, job: Job, task: Task, order: Order) -> tuple[Described, Model, Given, Mapping[str, Value]]:
-        """What an order is about: the model, what is for its sampler, and all values, with the page's own defaults."""
+    def _model(self, job: Job, task: Task, order: Order) -> Asked:
+        """What an order is about."""
         known = self.models[order.model]
         values = known.checked(task, order.values)
         steps = values.get("steps")
@@ -162,7 +174,9 @@ class Studio:
         model = self._load(known.target, None if steps is None else int(steps))
         job.say(state="running")
         given = {name.replace("-", "_"): values[name] for name in known.knobs(task) if name in values}
-        return known, model, given, {**known.defaults(task, "n", "seed", "start"), **values}
+        asked = {name.removeprefix(SET): str(value) for name, value in values.items() if name.startswith(SET)}
+        with_defaults = {**known.defaults(task, "n", "seed", "start"), **values}
+        return Asked(known, model, given, dict(sorted(asked.items())), with_defaults)
 
 
 class Previews:

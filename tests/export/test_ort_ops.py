@@ -8,8 +8,8 @@ from torch import Tensor
 
 from export.graph import export, parity
 from export.ort_ops import fused
-from training.nets.hourglass import Layers
 from training.nets.normalisation import AdaptiveGroupNorm
+from training.nets.transformer import Layers
 
 
 def inputs(batch: int) -> dict[str, Tensor]:

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import genfast
 from export.precision import DIVERGENCE
 from export.prior import freeze
 from genfast.bundles import bundle
 from genfast.runtime.session import Session
-from tests.export.tiny import CODES, SIDE
+from tests.export.tiny import CODES, SIDE, random_drafts
 from training.nets.hourglass import Hourglass
 from training.nets.vqgan import VQGAN
 
@@ -17,10 +18,11 @@ from training.nets.vqgan import VQGAN
 def test_predictions_are_those_of_the_prior(exported: Path, networks: tuple[Hourglass, VQGAN]) -> None:
     """Of weights in eight bits: so near that the distributions are the same to a hundredth of a nat."""
     network, _ = networks
-    z, label, embedding = torch.randint(CODES, (3, SIDE**2)), torch.tensor([0, 4, 5]), network.image_embeddings[0, :3]
+    z, label, draft = torch.randint(CODES, (3, SIDE**2)), torch.tensor([0, 4, 5]), torch.randn(3, SIDE**2, 12)
+    draft[2] = 0  # nothing is told
     known = torch.rand(z.shape) < 0.7
     loaded = bundle.load(exported)
-    given = {"tokens": z, "label": label, "image_embedding": embedding, "known": known}
+    given = {"tokens": z, "label": label, "draft": draft, "known": known}
     arrays = {name: value.numpy() for name, value in given.items()}
     with torch.inference_mode():
         exact = network(*given.values()).log_softmax(2)
@@ -31,17 +33,16 @@ def test_predictions_are_those_of_the_prior(exported: Path, networks: tuple[Hour
     assert exact.exp().max(2).values.mean() > 0.2  # else any two would be near
 
 
-def test_image_embeddings_are_those_of_the_prior(exported: Path, networks: tuple[Hourglass, VQGAN]) -> None:
-    network, _ = networks
-    loaded = bundle.load(exported)
-    np.testing.assert_allclose(loaded.array("image_embeddings"), network.image_embeddings, rtol=1e-3, atol=1e-6)
-    z, known = torch.randint(CODES, (3, SIDE**2)), torch.rand(3, SIDE**2) < 0.5
-    told = Session(loaded.graph("embed"), "cpu").run(tokens=z.numpy(), known=known.numpy())
-    with torch.inference_mode():
-        embedding, label = network.embed_image(z, known)
-    assert embedding.std(0).mean() > 0.01
-    np.testing.assert_allclose(told["image_embedding"], embedding, atol=0.01)
-    np.testing.assert_allclose(told["label"], label, atol=0.02)
+def test_drafts_are_those_of_the_token_set(
+    exported: Path, checkpoints: tuple[Path, Path], networks: tuple[Hourglass, VQGAN]
+) -> None:
+    """Rounded, but drawn with by the model that users load."""
+    wanted = random_drafts(networks[1]).whole
+    found = genfast.load(str(exported), device="cpu").drafts()
+    rows, labels = wanted.table.rows[:10], wanted.table.labels[:10]
+    np.testing.assert_array_equal(found.table.rows, wanted.table.rows)
+    error = found.of(labels, rows) - wanted.of(labels, rows)
+    assert error.std() < 0.1 * wanted.of(labels, rows).std()
 
 
 def test_freezing_changes_little(networks: tuple[Hourglass, VQGAN]) -> None:

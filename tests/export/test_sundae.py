@@ -37,7 +37,7 @@ def test_the_manifest_says_what_it_is_and_that_it_is_right(exported: Path) -> No
     assert (manifest.tokens.height, manifest.tokens.width, manifest.tokens.vocabulary) == (SIDE, SIDE, CODES)
     assert (manifest.image.height, manifest.image.width, manifest.image.channels) == (32 * SIDE, 32 * SIDE, 3)
     assert manifest.classes[-1] == "toon-head" and len(manifest.classes) == 5
-    assert set(manifest.graphs) == {"encode", "decode", "pixel_likelihood", "predict", "draw", "embed"}
+    assert set(manifest.graphs) == {"encode", "decode", "pixel_likelihood", "predict", "draw"}
     assert max(manifest.parity.max_abs_difference.values()) <= manifest.parity.tolerance == HIDDEN
     figures = {figure.name: figure.value for figure in manifest.figures}
     assert figures["parity, encode"] == 0 and figures["parity, decode"] <= 1 and figures["parity, draw"] <= 1e-4
@@ -63,9 +63,9 @@ def test_weights_lie_in_one_place_the_codebook_once(exported: Path) -> None:
         for weight in onnx.load(path, load_external_data=False).graph.initializer:
             if weight.dims[:] in ([4, CODES, 64], [4 * CODES, 64]):
                 places.setdefault(path.stem, set()).add(tuple(entry.value for entry in weight.external_data))
-    assert {"encode", "decode", "pixel_likelihood", "predict", "embed"} <= set(places)
+    assert {"encode", "decode", "pixel_likelihood", "predict"} <= set(places)
     assert len(set.union(*places.values())) == 1
-    assert {file.suffix for file in exported.iterdir()} == {".onnx", ".bin", ".npy", ".json"}
+    assert {file.suffix for file in exported.iterdir()} == {".onnx", ".bin", ".npy", ".npz", ".json"}
 
 
 def test_users_draw_pictures_of_the_tokens(exported: Path, networks: tuple[Hourglass, VQGAN]) -> None:
@@ -96,13 +96,12 @@ def test_another_vqgan_is_refused(checkpoints: tuple[Path, Path], tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-def test_image_embeddings_must_be_kept(
+def test_drafts_must_be_there(
     networks: tuple[Hourglass, VQGAN], checkpoints: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    early = copy.deepcopy(networks[0])
-    early.image_embeddings.zero_()
-    with pytest.raises(UsageError, match="keeps no image embeddings to draw with"):
-        sundae(save_checkpoint(tmp_path / "early", PRIOR_TABLE, early), tmp_path / "out", checkpoints[1])
+    table = PRIOR_TABLE | {"data": {"name": "tokens", "folder": str(tmp_path)}}
+    with pytest.raises(UsageError, match="has no drafts, which .*early reads"):
+        sundae(save_checkpoint(tmp_path / "early", table, networks[0]), tmp_path / "out", checkpoints[1])
 
 
 def test_checkpoints_of_other_families_are_refused(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:

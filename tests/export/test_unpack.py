@@ -26,7 +26,7 @@ def known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The recipes of the small networks are some of the project's."""
     recipes = tmp_path / "recipes"
     recipes.mkdir()
-    for table in (PRIOR_TABLE | {"vqgan": f"runs/{VQGAN_TABLE['name']}"}, VQGAN_TABLE):
+    for table in (PRIOR_TABLE | {"vqgan": "runs/tiny-tokens"}, VQGAN_TABLE):
         lines = [f"{key} = {_toml(value)}" for key, value in table.items()]
         (recipes / f"{table['name']}.toml").write_text("\n".join(lines))
     monkeypatch.setattr(unpack, "RECIPES", recipes)
@@ -44,11 +44,11 @@ def test_the_networks_are_those_of_the_bundle(exported: Path, networks: tuple[Ho
     prior, codec, *_ = unpack.networks(bundle.load(exported))
     z, label = torch.randint(prior.config.vocabulary, (3, SIDE**2)), torch.tensor([0, 4, 5])
     with torch.inference_mode():
-        given = z, label, networks[0].image_embeddings[0, :3]
+        given = z, label, torch.randn(3, SIDE**2, prior.config.draft)
         exact, again = networks[0](*given).log_softmax(2), prior(*given).log_softmax(2)
         assert (exact.exp() * (exact - again)).sum(2).mean() < 16 * DIVERGENCE  # keys were rounded to six bits
         grid = z.unflatten(1, (SIDE, SIDE))
-        torch.testing.assert_close(codec.decode(grid), networks[1].decode(grid), atol=0.03, rtol=0)
+        torch.testing.assert_close(codec.decode(grid), networks[1].decode(grid), atol=0.06, rtol=0)  # eight bits
 
 
 @pytest.mark.slow

@@ -5,10 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from genfast.attributes import Attribute, AttributeTable
+from training.drafts import FoldedDrafts
+from training.init.drafts import fit
 from training.nets.vqgan import VQGAN
 from training.registry import validate
 
@@ -26,6 +30,8 @@ VQGAN_TABLE = {
         "encoder": (8, 8, 8),
         "decoder": (8, 8, 8, 8),
         "attention": True,
+        "dequantiser": {"tokens": SIDE, "widths": (64, 64), "heads": (1, 1), "depths": (1, 1, 1)},
+        "lapped": 24,
     },
 }
 PRIOR_TABLE = {
@@ -42,6 +48,7 @@ PRIOR_TABLE = {
         "widths": (128, 128),
         "heads": (2, 2),
         "unigram_rank": 4,
+        "draft": 12,
     },
 }
 
@@ -59,10 +66,22 @@ def random_vqgan(seed: int) -> VQGAN:
     torch.manual_seed(seed)
     network = VQGAN(validate(VQGAN_TABLE).vqgan)
     network.codebook.mul_(torch.logspace(1, -1, 64))  # as unequal as principal components
-    for layer in (network.encoder.network[-1], network.decoder.network[-2]):
+    network.dequantiser.size.copy_(network.codebook.square().mean().sqrt())
+    for layer in (network.encoder.network[-1], network.decoder.network[-2], network.dequantiser.leave):
         nn.init.normal_(layer.weight, std=0.1)
     jitter(network)
     return network.eval()
+
+
+def random_drafts(codec: VQGAN) -> FoldedDrafts:
+    """What hats and colours say of random tokens, by each of five classes."""
+    rng = np.random.default_rng(0)
+    hat = Attribute(name="hat", values=("beret", "none", "top"))
+    colour = Attribute(name="hat-colour", values=("#ff0000", "#00ff00", "#0000ff"), colour=True)
+    rows = rng.integers(1, 4, size=(100, 2))
+    table = AttributeTable((hat, colour), rows, np.arange(100) % 5)
+    tokens = torch.from_numpy(rng.integers(CODES, size=(100, SIDE**2)) // 8 + 60 * rows.sum(1, keepdims=True))
+    return fit(table, tokens, codec.codebook, rank=4, channels=PRIOR_TABLE["hourglass"]["draft"])
 
 
 @torch.no_grad()

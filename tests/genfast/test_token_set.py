@@ -62,7 +62,7 @@ def test_what_a_writer_refuses(tmp_path: Path) -> None:
     Writer(tmp_path, "train", DESCRIBED, 1).add(np.zeros((1, 2, 3)), np.array([0]))
     for change, message in (
         ({"vqgan": "b"}, "holds the tokens of another VQ-GAN; encode the pictures anew, into another folder"),
-        ({"classes": ("x",)}, "holds the tokens of other classes; name another folder"),
+        ({"classes": ("x",)}, "holds the tokens of other classes or attributes; name another folder"),
         ({"vocabulary": 2**16 + 1}, "a token set holds tokens below 65536, and this vocabulary has 65537"),
     ):
         with pytest.raises(UsageError, match=message):

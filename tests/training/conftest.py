@@ -49,6 +49,7 @@ def table() -> Callable[..., dict[str, Any]]:
                 "discriminator": {"widths": [8, 16], "embedding": 16},
             },
             "vqgan": {"data": {"name": "avatars"}},
+            "dequantiser": {"data": {"name": "avatars"}, "frozen_from": "runs/tiny", "vqgan": {"dequantiser": {}}},
             "sundae": {
                 "data": {"name": "fashion-mnist"},
                 "hourglass": {

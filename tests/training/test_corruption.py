@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from training.corruption import LARGEST, POWER, corrupt, holes, noise_ratios
+from training.corruption import LARGEST, POWER, corrupt, hide_attributes, holes, noise_ratios
 
 
 def rng() -> torch.Generator:
@@ -37,3 +37,16 @@ def test_a_share_of_tokens_becomes_random() -> None:
     assert torch.equal(noisy[0], z[0])
     torch.testing.assert_close((noisy != z).float().mean(1), torch.tensor([0, 0.3 * 7 / 8, 7 / 8]), atol=0.02, rtol=0)
     torch.testing.assert_close(noisy[2].bincount(minlength=8) / 20_000, torch.full((8,), 1 / 8), atol=0.01, rtol=0)
+
+
+def test_attributes_are_told_all_in_part_or_not_at_all() -> None:
+    rows = torch.arange(1, 21).expand(10_000, 20)
+    hidden = hide_attributes(rows, rng())
+    assert torch.equal(hidden[hidden > 0], rows[hidden > 0])
+    told = (hidden > 0).float().mean(1)
+    assert (
+        abs((told == 1).float().mean() - 0.5 - 0.2 / 21) < 0.02
+        and abs((told == 0).float().mean() - 0.3 - 0.2 / 21) < 0.02
+    )
+    some = told[(told > 0) & (told < 1)]
+    torch.testing.assert_close(some.quantile(torch.arange(1, 4) / 4), torch.arange(1, 4) / 4, atol=0.06, rtol=0)

@@ -52,7 +52,7 @@ def test_recipes_are_frozen(recipe: Callable[..., Any], family: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"family": "gan"}, "family must be one of classifier, ddpm, ddgan, vqgan, sundae, not 'gan'"),
+        ({"family": "gan"}, "family must be one of classifier, ddpm, ddgan, dequantiser, vqgan, sundae, not 'gan'"),
         ({"family": None}, "family must be one of .* not None"),
         ({"learning_rate": 1e-3}, "learning_rate\n.*[Uu]nexpected"),
         ({"loop": {"steps": 1, "epochs": 3}}, "loop.epochs\n.*[Uu]nexpected"),

@@ -23,17 +23,29 @@ def test_cross_entropy_and_its_gradients_are_those_of_torch(
     z, targets = torch.randint(256, (2, 4, 64))
     labels, taken = torch.tensor([0, 3, 9, 10]), torch.rand(4, 64) < 0.4
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        hidden = network.predict(z, labels, network.embed_image(z, taken)[0]).float()
+        hidden = network.predict(z, labels).float()
         ours = token_cross_entropy(
             network.token_head.keys(),
             network.token_head.bias,
             *(network.token_head.by_region(x) for x in (hidden, z, targets, taken)),
         )
-        theirs = F.cross_entropy(network(z, labels, network.embed_image(z, taken)[0]).float()[taken], targets[taken])
+        theirs = F.cross_entropy(network(z, labels).float()[taken], targets[taken])
     tolerance = {"atol": 2e-6, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 2e-2, "rtol": 5e-2}
     torch.testing.assert_close(ours, theirs, **tolerance)
     for a, b in zip(*(torch.autograd.grad(loss, list(network.parameters())) for loss in (ours, theirs)), strict=True):
         torch.testing.assert_close(a, b, **tolerance)
+
+
+def test_keys_that_are_fixed_have_no_gradient_and_all_else_the_same() -> None:
+    keys, bias, hidden = torch.randn(1, 8, 4), torch.randn(1, 8), torch.randn(1, 6, 5)
+    z, targets = torch.randint(8, (2, 1, 6))
+    gradients = []
+    for learned in True, False:
+        inputs = [x.clone().requires_grad_(need) for x, need in ((keys, learned), (bias, True), (hidden, True))]
+        token_cross_entropy(*inputs, z, targets, targets >= 0).backward()
+        gradients.append([x.grad for x in inputs])
+    assert gradients[0][0].any() and gradients[1][0] is None
+    torch.testing.assert_close(gradients[0][1:], gradients[1][1:])
 
 
 def test_without_targets_there_is_nothing_to_learn() -> None:

@@ -1,5 +1,6 @@
 """Encoding a token set: what is written, and going on with it."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,8 +17,9 @@ from training.codec import TrainedCodec, load_vqgan
 from training.data.datasets import load
 from training.data.images import signed
 from training.data.tokens import read
+from training.drafts import FoldedDrafts
 from training.nets.vqgan import VQGAN
-from training.token_set import encode
+from training.token_set import encode, fit_drafts
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def test_tokens_are_those_of_the_vqgan(folder: Path, vqgan: Path) -> None:
     assert grids.shape == (len(images), 4, 4) and grids.dtype == np.uint16
     pixels = torch.from_numpy(np.stack([images[i] for i in range(len(images))])).permute(0, 3, 1, 2)
     assert (grids == network.encode(signed(pixels)).numpy()).mean() > 0.99  # but for ties, which batches may break
-    assert np.array_equal(found, labels)
+    assert np.array_equal(found, labels[:, None])  # and no attributes
     described = about(folder)
     assert (described.vocabulary, described.regions, described.done) == (32, 2, {"train": len(images)})
     assert described.data == "folder" and described.vqgan == TrainedCodec(network).identity
@@ -124,3 +126,36 @@ def test_two_splits_are_encoded_at_the_same_time(
     monkeypatch.setattr(VQGAN, "encode", amidst)
     encode(vqgan, tmp_path / "both", "train")
     assert about(tmp_path / "both").done == {"train": 36, "validation": 2}
+
+
+def test_drafts_are_fitted_to_what_is_known_of_pictures(
+    vqgan: Path, make_vqgan: Callable[[int], Path], tmp_path: Path
+) -> None:
+    """Attributes of a folder stand beside the labels, and in the drafts."""
+    _, data = load_vqgan(vqgan)
+    assert data.folder is not None
+    images = tmp_path / "images"
+    shutil.copytree(data.folder, images)
+    lines = [f"{i:02d}.png,{'yes' if i % 2 else 'no'},{'cap' if i % 3 else 'none'}" for i in range(40)]
+    (images / "attributes.csv").write_text("\n".join(["file,Smiling,hat", *lines]))
+    encode(vqgan, tmp_path / "tokens", "train", data=images)
+    described, (_, told) = about(tmp_path / "tokens"), read(tmp_path / "tokens", "train")
+    assert [(each.name, each.values) for each in described.attributes] == [
+        ("Smiling", ("no", "yes")),
+        ("hat", ("cap", "none")),
+    ]
+    assert told[:6].tolist() == [[0, 1, 2], [0, 2, 1], [0, 1, 1], [0, 2, 2], [0, 1, 1], [0, 2, 1]]
+    fit_drafts(tmp_path / "tokens", vqgan, rank=2, channels=3)
+    drafts = FoldedDrafts.load(tmp_path / "tokens")
+    assert drafts is not None and drafts.whole.basis.shape == (1, 2, 16, 3)
+    assert (
+        np.array_equal(drafts.whole.table.rows, told[:, 1:]) and drafts.whole.table.attributes == described.attributes
+    )
+    with pytest.raises(ValueError, match="holds the tokens of another VQ-GAN"):
+        fit_drafts(tmp_path / "tokens", make_vqgan(1), rank=2, channels=3)
+
+
+def test_where_nothing_is_known_of_pictures_there_are_no_drafts(folder: Path, vqgan: Path) -> None:
+    with pytest.raises(ValueError, match="has no attributes: nothing is known of its pictures"):
+        fit_drafts(folder, vqgan, rank=2, channels=3)
+    assert FoldedDrafts.load(folder) is None

@@ -3,6 +3,7 @@
 import numpy as np
 import pooch
 
+from genfast.attributes import Attribute, Rows
 from genfast.token_set import about
 from training.data import avatars, fashion_mnist, tokens
 from training.data.folder import Folder
@@ -29,6 +30,15 @@ def load(data: DataConfig, split: Split, count: int | None = None) -> tuple[Imag
         return tokens.read(data.folder, split, count)
     folder = Folder(data.folder, data.size, split, count)
     return folder, np.zeros(len(folder), np.int64)
+
+
+def attributes(data: DataConfig, split: Split, count: int) -> tuple[tuple[Attribute, ...], Rows]:
+    """What is known of the first `count` images of a split: attributes, none where nothing is, and rows [N, A]."""
+    if data.name == "avatars":
+        return avatars.attributes(split, count)
+    if data.name == "folder" and data.folder is not None:
+        return Folder(data.folder, data.size, split, count).attributes()
+    return (), np.zeros((count, 0), np.int64)
 
 
 def check_classes(data: DataConfig, classes: int) -> None:

@@ -3,10 +3,12 @@
 import sys
 from pathlib import Path
 
+from genfast.attributes import Attribute, Rows
 from genfast.errors import InputError
 from genfast.images import io
 from genfast.images.folder import find
 from genfast.types import Pixels
+from training.data import attributes
 from training.data.images import Split
 
 RANGES: dict[Split, tuple[float, float]] = {"train": (0, 0.9), "validation": (0.9, 0.95), "test": (0.95, 1)}
@@ -29,7 +31,7 @@ class Folder:
         self.paths = paths[first:last][:count]
         if not self.paths:
             raise InputError(f"{folder} holds too few images: none of {len(paths)} is left for {split}")
-        self.size = size
+        self.folder, self.size = folder, size
         self._broken: set[Path] = set()
 
     def __len__(self) -> int:
@@ -45,6 +47,15 @@ class Folder:
                     print(f"skipped: {error}", file=sys.stderr)
                 self._broken.add(path)
         raise InputError(f"not one of {len(self)} files can be read as an image")
+
+    def attributes(self) -> tuple[tuple[Attribute, ...], Rows]:
+        """What `attributes.csv` tells of the images: attributes, numbered alike in all splits, and rows [N, A]."""
+        told = attributes.read(self.folder)
+        values: dict[str, list[str]] = {}
+        for name, value in (pair for each in told.values() for pair in each.items()):
+            values.setdefault(name, []).append(value)
+        mine = [told.get(path.relative_to(self.folder).as_posix(), {}) for path in self.paths]
+        return attributes.encode(mine, values)
 
     def _read(self, path: Path) -> Pixels:
         return io.fit(io.read(path), self.size, self.size)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from genfast.types import Split as Split
 
-Labels = npt.NDArray[np.int64]  # [N]
+Labels = npt.NDArray[np.int64]  # [N], or [N, 1 + A]: label, then attributes as genfast.attributes numbers them
 
 
 class Images(Protocol):

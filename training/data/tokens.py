@@ -10,7 +10,9 @@ from training.data.images import Labels, Split
 
 
 def read(folder: Path, split: Split, count: int | None = None) -> tuple[npt.NDArray[np.uint16], Labels]:
-    """Tokens [N, h, w] uint16, mapped from disk, and labels [N] int64 of a split, the first `count` if that is given.
+    """Tokens [N, h, w] uint16, mapped from disk, and labels [N] or [N, 1 + A] int64 of a split.
+
+    The first `count` where that is given.
 
     Raises:
         ValueError: there are none, or too few, or they are damaged.

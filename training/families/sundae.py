@@ -3,6 +3,7 @@
 Tokens are those of a VQ-GAN (McKinney and Willcocks 2022), or the grey levels of small images.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -19,12 +20,13 @@ from genfast.token_set import check
 from genfast.types import Pixels
 from training.checkpoint import load_average, newest_checkpoint
 from training.codec import load_codec
-from training.corruption import corrupt, holes, noise_ratios
+from training.corruption import corrupt, hide_attributes, holes, noise_ratios
 from training.data.datasets import load
 from training.data.images import Images
 from training.distributed import average_gradients, gather_rows, reduce
-from training.image_embeddings import embed_noisily, init_image_embedder, keep_image_embeddings
+from training.drafts import FoldedDrafts, folds
 from training.init.unigram_logits import flat, init_unigram_logits
+from training.muon import Muon
 from training.nets.hourglass import Hourglass, HourglassConfig
 from training.recipe import DataConfig, LoopConfig, config
 from training.sampling import token_batch, token_network
@@ -50,8 +52,11 @@ class SundaeRecipe:
     lr: float = 5e-4
     unroll: int = 2  # guesses that follow each other; the loss is the mean of theirs
     unroll_from: int = 0  # step; before it, guesses are too poor to learn from, and one is made
-    label_dropout: float = 0.1  # share of labels, and of image embeddings, that are hidden: for guidance
+    label_dropout: float = 0.1  # share of labels that are hidden, and all attributes with them: for guidance
+    frozen_head: bool = False  # the output layer stays as it is: half of the time of a step
     target_cap: float = 1.0  # a target whose share of its region's is larger is taken as often as if it were this
+    blank: float = 0.0  # share of pictures of which nothing is known
+    blank_target_cap: float = 1.0  # as target_cap, for these: plain areas are what is drawn first
     eval_images: int = 48  # held-out grids that figures of the log are of
     # How users draw unless they say otherwise, and so how samples of the log are drawn.
     sampling: AnyTokenOptions = RandomOrderOptions(temperature_end=0.4, refine=0.4)
@@ -74,8 +79,10 @@ class SundaeTraining:
         self.network = Hourglass(recipe.hourglass).to(fabric.device)
         self.networks = nn.ModuleDict({"hourglass": self.network})
         head, frequencies = self.network.token_head, self._frequencies()
-        self.target_ratio = (recipe.target_cap / frequencies).clamp(max=1)  # (R * R, V): chance of being taken
+        # (R * R, V): the chance of being taken, in pictures of which something or nothing is known
+        self.target_ratios = [(cap / frequencies).clamp(max=1) for cap in (recipe.target_cap, recipe.blank_target_cap)]
         head.bias.data.copy_(frequencies.log())
+        self.drafts = FoldedDrafts.load(recipe.data.folder) if recipe.hourglass.draft and recipe.data.folder else None
         self.codec = None
         if recipe.vqgan is not None and recipe.data.folder is not None:
             self.codec, _ = load_codec(recipe.vqgan, fabric.device)
@@ -83,9 +90,17 @@ class SundaeTraining:
             head.set_codes(self.codec.codebook)
         if recipe.init_from is not None:
             load_average(newest_checkpoint(recipe.init_from), self.network)
+        if self.drafts is not None:
+            read, made = self.network.components, torch.from_numpy(self.drafts.components).to(fabric.device)
+            if read.any() and not torch.allclose(read, made, atol=1e-3):
+                raise ValueError(f"{recipe.data.folder} has other drafts than {recipe.init_from} reads; fit them anew")
+            read.copy_(made)
+        if recipe.frozen_head:
+            head.requires_grad_(False)
         self.optimizers = self._optimizers()
         held_out, labels = load(recipe.data, "validation", recipe.eval_images)
-        self.held_out, self.labels = flat(held_out, range(len(held_out))), torch.from_numpy(labels)
+        self.held_out = flat(held_out, range(len(held_out)))
+        self.told = torch.from_numpy(labels).view(len(labels), -1)  # (M, 1 + A)
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         layers = [module.weight for module in self.network.modules() if isinstance(module, nn.Linear)]
@@ -99,9 +114,7 @@ class SundaeTraining:
         muon = [p for p in layers if p in hidden]
         return {
             "optimizer": torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98)),
-            "muon": torch.optim.Muon(
-                muon, lr=HIDDEN_RATE * lr, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"
-            ),
+            "muon": Muon(muon, lr=HIDDEN_RATE * lr, weight_decay=WEIGHT_DECAY),
         }
 
     def _frequencies(self) -> Tensor:
@@ -113,8 +126,8 @@ class SundaeTraining:
         config, head = self.config.hourglass, self.network.token_head
         regions = head.regions.cpu().numpy()  # [N]
         data, labels = load(self.config.data, "train")
-        if labels.max() > max(config.classes - 1, 0):
-            raise ValueError(f"hourglass.classes is {config.classes}, and the data have labels up to {labels.max()}")
+        if (most := labels.reshape(len(labels), -1)[:, 0].max()) > max(config.classes - 1, 0):
+            raise ValueError(f"hourglass.classes is {config.classes}, and the data have labels up to {most}")
         counts = np.zeros(head.bias.numel(), np.int64)
         for grid in (data[i] for i in range(len(data))):
             if grid.size != regions.size or grid.max() >= config.vocabulary:
@@ -127,15 +140,21 @@ class SundaeTraining:
         return (smooth / smooth.sum(1, keepdim=True)).float()
 
     def _init(self) -> None:
-        """Set the logits to how often tokens are met by label, place and image embedding, alike in every process."""
-        network = self.network
+        """Set the logits to how often tokens are met by label and place, alike in every process."""
         if self.fabric.is_global_zero:
-            seed, data = self.config.loop.seed, load(self.config.data, "train")
-            init_unigram_logits(network, *data, seed)
-            rng = torch.Generator(self.fabric.device).manual_seed(seed)
-            init_image_embedder(network, *data, self.target_ratio, rng)
-        for tensor in network.state_dict().values():
+            data, labels = load(self.config.data, "train")
+            init_unigram_logits(self.network, data, labels.reshape(len(labels), -1)[:, 0], self.config.loop.seed)
+        for tensor in self.network.state_dict().values():
             tensor.copy_(self.fabric.broadcast(tensor))
+
+    @cached_property
+    def _frozen_keys(self) -> Tensor:
+        with torch.no_grad(), self.fabric.autocast():
+            return self.network.token_head.keys().contiguous()
+
+    def _draft(self, labels: Tensor, rows: Tensor, held_out: Tensor | None = None) -> Tensor | None:
+        """What attributes (B, A) of pictures of labels (B,) tell of their tokens: (B, N, K)."""
+        return None if self.drafts is None else self.drafts.of(labels, rows, held_out)
 
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
         network, head, recipe = self.network, self.network.token_head, self.config
@@ -143,75 +162,93 @@ class SundaeTraining:
         if step == 0 and recipe.hourglass.unigram_rank and recipe.init_from is None:
             self._init()
         targets = images.flatten(1).long()  # (B, N)
+        labels, rows = labels.view(len(labels), -1).split([1, labels[:1].numel() - 1], dim=1)  # (B, 1), (B, A)
 
         def random(*shape: int) -> Tensor:
             return torch.rand(shape, generator=rng, device=targets.device)
 
-        hole = holes(len(targets), recipe.hourglass.tokens, rng)  # (B, N)
-        with self.fabric.autocast():
-            embedding, label_loss = embed_noisily(network, targets, ~hole, labels, rng)
-        embedding = torch.where(random(len(labels), 1) < recipe.label_dropout, 0, embedding.float())  # (B, K)
-        labels = torch.where(random(len(labels)) < recipe.label_dropout, recipe.hourglass.classes, labels)
-        told = random(len(labels), 1) < TOLD
-        z = corrupt(targets, noise_ratios(hole, told, rng), recipe.hourglass.vocabulary, rng)  # (B, N)
-        known = ~told | (z == targets)
-        taken = random(*targets.shape) < self.target_ratio[head.regions, targets]
+        fold = folds(rows.cpu().numpy())
+        labels = torch.where(random(len(labels)) < recipe.label_dropout, recipe.hourglass.classes, labels[:, 0])
+        draft = self._draft(labels, hide_attributes(rows, rng), fold)
+        blank = random(len(labels), 1) < recipe.blank
+        hole = holes(len(targets), recipe.hourglass.tokens, rng) | blank  # (B, N)
+        told = (random(len(labels), 1) < TOLD) | blank
+        ratio = torch.where(blank, 1, noise_ratios(hole, told, rng))
+        z = corrupt(targets, ratio, recipe.hourglass.vocabulary, rng)  # (B, N)
+        known = ~told | ((z == targets) & ~blank)
+        some, none = (each[head.regions, targets] for each in self.target_ratios)  # (B, N)
+        taken = random(*targets.shape) < torch.where(blank, none, some)
         losses = []
         with self.fabric.autocast():
-            keys = head.keys()
-            # A token that is taken as a target so rarely seems the rarer: its logit makes up for that.
-            bias = head.bias + self.target_ratio.log()
+            keys = self._frozen_keys if recipe.frozen_head else head.keys()
             for unrolled in range(unroll):
-                hidden = network.predict(z, labels, embedding, known).float()  # (B, N, W + 1)
-                rows = (head.by_region(x) for x in (hidden, z, targets, taken))
-                losses.append(token_cross_entropy(keys, bias, *rows))
+                hidden = network.predict(z, labels, draft, known).float()  # (B, N, W + 1)
+                losses.append(self._loss(keys, hidden, z, targets, taken, blank))
                 if unrolled < unroll - 1:
                     everywhere, ones = torch.ones_like(z, dtype=torch.bool), torch.ones(len(z), device=z.device)
                     z, _ = head.draw(hidden, z, everywhere, ones, random(*z.shape), keys=keys)
                     known = ~told | (random(*z.shape) >= noise_ratios(hole, told, rng))
         loss = torch.stack(losses).mean()
         network.zero_grad()
-        (loss + label_loss).backward()
+        loss.backward()
         average_gradients(self.fabric, network)
         nn.utils.clip_grad_norm_(network.parameters(), CLIP)
         for each in self.optimizers.values():
             each.step()
-        return {"loss": loss, "loss_label": label_loss} | {f"loss_{i}": value for i, value in enumerate(losses, 1)}
+        return {"loss": loss} | {f"loss_{i}": value for i, value in enumerate(losses, 1)}
+
+    def _loss(self, keys: Tensor, hidden: Tensor, z: Tensor, targets: Tensor, taken: Tensor, blank: Tensor) -> Tensor:
+        """Cross-entropy of those targets (B, N) that are taken, of pictures of which something or nothing is known."""
+        head = self.network.token_head
+        total, count = hidden.new_zeros(()), taken.sum().clamp(min=1)
+        for ratio, which in zip(self.target_ratios, (~blank, blank), strict=True):
+            if not which.any():
+                continue
+            # A token that is taken as a target so rarely seems the rarer: its logit makes up for that.
+            bias = head.bias + ratio.log()
+            mine = taken & which
+            rows = (head.by_region(x) for x in (hidden, z, targets, mine))
+            total = total + token_cross_entropy(keys, bias, *rows) * mine.sum()
+        return total / count
 
     @torch.no_grad()
     def evaluate(self, network: Hourglass, images: Images) -> tuple[dict[str, float], Pixels]:
         """Cross-entropy in nats of held-out tokens, in shares or holes that are hidden, and samples, a row for a class.
 
-        Embeddings are those of the pictures, or of what is around the hole. The ones to draw with are taken from the
-        training data anew.
+        With all attributes told (`held_out_told_...`), where the data have some, and with none.
         """
-        keep_image_embeddings(network, *load(self.config.data, "train"))
-        # As constants are, so that their average stays what it is.
-        self.network.image_embeddings.copy_(network.image_embeddings)
         mine = slice(self.fabric.global_rank, None, self.fabric.world_size)
-        z, labels = (x[mine].to(self.fabric.device) for x in (self.held_out, self.labels))
-        rng = torch.Generator(z.device).manual_seed(self.fabric.global_rank)
+        z, told = (x[mine].to(self.fabric.device) for x in (self.held_out, self.told))
         head = network.token_head
         with self.fabric.autocast():
             keys = head.keys()
-        figures = {}
+        figures: dict[str, float] = {}
+        for rows in (torch.zeros_like(told[:, 1:]), told[:, 1:]):
+            if rows.any() or not figures:
+                about = "told_" if rows.any() else ""
+                errors = self._errors(network, keys, z, told[:, 0], rows)
+                figures |= {f"held_out_{about}{name}": error for name, error in errors.items()}
+        return figures, self._sample(network, keys)
+
+    def _errors(self, network: Hourglass, keys: Tensor, z: Tensor, labels: Tensor, rows: Tensor) -> dict[str, float]:
+        """Cross-entropy in nats of tokens (M, N) of which a percentage, or a hole, is hidden; of attributes (M, A)."""
+        head = network.token_head
+        rng = torch.Generator(z.device).manual_seed(self.fabric.global_rank)
         everywhere = torch.ones_like(z, dtype=torch.bool)
-        hole = holes(len(z), network.config.tokens, rng)
-        # Percent that is hidden of a part, and what the embedding is read off.
-        hidings = {str(percent): (percent, everywhere, everywhere) for percent in PERCENT}
-        hidings["hole"] = 100, hole, ~hole
-        for name, (percent, part, told) in hidings.items():
+        hidings = {str(percent): (percent, everywhere) for percent in PERCENT}
+        hidings["hole"] = 100, holes(len(z), network.config.tokens, rng)
+        found = {}
+        for name, (percent, part) in hidings.items():
             errors = []
-            for targets, label, counted, around in zip(*(x.split(8) for x in (z, labels, part, told)), strict=True):
+            for targets, label, row, counted in zip(*(x.split(8) for x in (z, labels, rows, part)), strict=True):
                 known = ~counted | (torch.rand(targets.shape, generator=rng, device=z.device) >= percent / 100)
                 with self.fabric.autocast():
-                    embedding, _ = network.embed_image(targets, around)
-                    hidden = network.predict(targets, label, embedding, known).float()
-                    rows = (head.by_region(x) for x in (hidden, targets, targets, counted))
-                    errors.append(token_cross_entropy(keys, head.bias, *rows) * counted.sum())
+                    hidden = network.predict(targets, label, self._draft(label, row), known).float()
+                    by_region = (head.by_region(x) for x in (hidden, targets, targets, counted))
+                    errors.append(token_cross_entropy(keys, head.bias, *by_region) * counted.sum())
             error = torch.stack(errors).sum() / part.sum()
-            figures[f"held_out_{name}"] = reduce(self.fabric, error, "mean").item()
-        return figures, self._sample(network, keys)
+            found[name] = reduce(self.fabric, error, "mean").item()
+        return found
 
     def _sample(self, network: Hourglass, keys: Tensor) -> Pixels:
         """Pictures [N, H, W, C] uint8, as users draw them, no more than are held out; processes share the work."""
@@ -219,7 +256,8 @@ class SundaeTraining:
         side = min(10, max(5, config.classes))
         share = -(-min(side**2, len(self.held_out)) // self.fabric.world_size)
         mine = np.arange(share) + self.fabric.global_rank * share
-        batch = token_batch(network, mine.tolist(), mine // side % max(config.classes, 1))
+        labels = mine // side % max(config.classes, 1)
+        batch = token_batch(network, self.drafts.whole if self.drafts else None, mine.tolist(), labels)
         z = sample_tokens(token_network(network, keys, self.fabric), batch, self.config.sampling)  # [B, N]
         grids = z.reshape(-1, config.tokens, config.tokens)
         if self.codec is None:

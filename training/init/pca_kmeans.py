@@ -1,7 +1,7 @@
 """Where a VQ-GAN starts: principal components of patches, and k-means of what they make of them."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.data.images import Images, signed
@@ -42,6 +42,7 @@ def _init_linear(network: VQGAN, images: Images, rng: torch.Generator) -> None:
     basis = axes.T[:latent].view(latent, 3, FACTOR, FACTOR)
     scale = values[:latent].square().mean().div(len(patches)).sqrt()  # latents of unit mean square
     encoder, decoder = network.encoder.linear, network.decoder.linear
+    assert isinstance(decoder, nn.ConvTranspose2d)  # of codes: none is lapped
     encoder.weight.copy_(basis / scale)
     encoder.get_parameter("bias").copy_(-(basis.sum((2, 3)) @ colour) / scale)
     decoder.weight.copy_(basis * scale)

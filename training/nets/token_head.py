@@ -30,9 +30,8 @@ def perceptron(width_in: int, width_out: int) -> nn.Sequential:
 class TokenHead(nn.Module):
     """Codes, keys and biases of V tokens in R x R regions of a grid of side x side = N places.
 
-    A key consists of `features` numbers, which the transformer's features are multiplied by, of `image_embedding`
-    numbers for the image embedding, and of `unigram_rank` numbers for what is constant by label and place: W in all.
-    `hidden` has one number more, the bonus.
+    A key consists of `features` numbers, which the transformer's features are multiplied by, and of `unigram_rank`
+    numbers for what is constant by label and place: W in all. `hidden` has one number more, the bonus.
     """
 
     codes: Tensor  # (R * R, V, D)
@@ -47,7 +46,6 @@ class TokenHead(nn.Module):
         vocabulary: int,
         codes: int | None,
         features: int,
-        image_embedding: int,
         unigram_rank: int,
     ) -> None:
         """`codes` is the length of the VQ-GAN's, or None where they are learned."""
@@ -61,7 +59,7 @@ class TokenHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(shape[:2]))  # (R * R, V)
         self.register_buffer("unigram_keys", torch.zeros(*shape[:2], unigram_rank))
         self.register_buffer("regions", region_map(side, side, regions).flatten(), persistent=False)
-        self.key, self.image_key = perceptron(shape[2], features), perceptron(shape[2], image_embedding)
+        self.key = perceptron(shape[2], features)
 
     def set_codes(self, codebook: Tensor) -> None:
         """Take over a VQ-GAN's codebook (R * R, V, D), at unit mean square. Raises ValueError where it does not fit."""
@@ -73,13 +71,9 @@ class TokenHead(nn.Module):
         """The codes (B, N, D) of tokens (B, N)."""
         return F.embedding(tokens + self.bias.shape[1] * self.regions, self.codes.flatten(0, 1))
 
-    def keys_of(self, codes: Tensor) -> Tensor:
-        """The learned part of the keys (..., W - unigram_rank), for codes (..., D)."""
-        return torch.cat([self.key(codes), self.image_key(codes)], dim=-1)
-
     def keys(self) -> Tensor:
         """The key of each token in each region (R * R, V, W)."""
-        learned = self.keys_of(self.codes)
+        learned = self.key(self.codes)
         return torch.cat([learned, self.unigram_keys.to(learned.dtype)], dim=2)
 
     def by_region(self, x: Tensor) -> Tensor:

@@ -8,12 +8,15 @@ they bring here, and running on windows or whole images cannot change their stat
 The codebook may be positional: the grid of tokens is cut into regions x regions equal blocks, each with codes of its
 own, so that one token stands for something else at the chin than in the hair. For aligned faces that is worth 2 dB, and
 costs no token.
+
+The decoder may read all tokens of a picture before it convolves: see dequantiser.py.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.nets.dequantiser import Dequantiser, DequantiserConfig
 from training.recipe import config
 
 FACTOR = 32  # pixels along the side of a token
@@ -28,8 +31,10 @@ class VQGANConfig:
     regions: int = 1  # blocks with codes of their own, along each side of an image
     encoder: tuple[int, int, int] = (64, 128, 256)  # channels at 1/8, 1/16 and 1/32 of the image's side
     encoder_blocks: tuple[int, int, int] = (1, 2, 3)
-    decoder: tuple[int, int, int, int] = (256, 128, 64, 48)  # channels at 1/32, 1/16, 1/8 and 1/4
-    decoder_blocks: tuple[int, int, int, int] = (4, 2, 2, 1)
+    decoder: tuple[int, ...] = (256, 128, 64, 48)  # channels at 1/32, 1/16, 1/8 and 1/4; none: the linear path alone
+    decoder_blocks: tuple[int, ...] = (4, 2, 2, 1)
+    dequantiser: DequantiserConfig | None = None  # reads all tokens before the decoder; none: codes are decoded
+    lapped: int = 0  # rank of the decoder's linear path from 3x3 latents each; 0: from one
     attention: bool = False  # at 1/16, in both: what a window gives is then no longer what the whole image gives
 
 
@@ -90,25 +95,42 @@ class Encoder(nn.Module):
         return latents
 
 
+def lapped(width: int, rank: int) -> nn.Sequential:
+    """A linear path from 3x3 latents each: neighbours know of each other, and their patches meet without a step.
+
+    Latents (B, C, h, w) to images (B, 3, 32h, 32w). In closed form: see training/init/lapped.py.
+    """
+    around = nn.Conv2d(width, rank, 3, padding=1, padding_mode="replicate", bias=False)
+    return nn.Sequential(around, nn.Conv2d(rank, 3 * FACTOR**2, 1), nn.PixelShuffle(FACTOR))
+
+
 class Decoder(nn.Module):
-    """Latents (B, D, h, w) to images (B, 3, 32h, 32w), about in [-1, 1]."""
+    """Latents (B, D, h, w), with features of a dequantiser if any, to images (B, 3, 32h, 32w), about in [-1, 1]."""
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
-        self.linear = nn.ConvTranspose2d(config.latent, 3, FACTOR, stride=FACTOR)
-        layers: list[nn.Module] = [nn.Conv2d(config.latent, config.decoder[0], 3, padding=1)]
-        for level, (width, blocks) in enumerate(zip(config.decoder, config.decoder_blocks, strict=True)):
-            if level:
-                layers += [nn.Conv2d(config.decoder[level - 1], width * 2**2, 1), nn.PixelShuffle(2)]
-            layers += [Block(width) for _ in range(blocks)]
-            if config.attention and level == 1:
-                layers.append(Attention(width))
-        last = _zero(nn.Conv2d(width, 3 * 4**2, 3, padding=1))
-        self.network = nn.Sequential(*layers, nn.LeakyReLU(0.2), last, nn.PixelShuffle(4))
+        width_in = config.latent + (config.dequantiser.widths[0] if config.dequantiser else 0)
+        self.linear = (
+            lapped(width_in, config.lapped) if config.lapped else nn.ConvTranspose2d(width_in, 3, FACTOR, stride=FACTOR)
+        )
+        self.network = _convolutions(width_in, config) if config.decoder else None
 
     def forward(self, latents: Tensor) -> Tensor:
-        images: Tensor = self.linear(latents) + self.network(latents)  # (B, 3, 32h, 32w)
-        return images
+        images: Tensor = self.linear(latents)
+        return images if self.network is None else images + self.network(latents)  # (B, 3, 32h, 32w)
+
+
+def _convolutions(width_in: int, config: VQGANConfig) -> nn.Sequential:
+    """Latents (B, C, h, w) to what a linear path misses of images (B, 3, 32h, 32w): zeros at first."""
+    layers: list[nn.Module] = [nn.Conv2d(width_in, config.decoder[0], 3, padding=1)]
+    for level, (width, blocks) in enumerate(zip(config.decoder, config.decoder_blocks, strict=True)):
+        if level:
+            layers += [nn.Conv2d(config.decoder[level - 1], width * 2**2, 1), nn.PixelShuffle(2)]
+        layers += [Block(width) for _ in range(blocks)]
+        if config.attention and level == 1:
+            layers.append(Attention(width))
+    last = _zero(nn.Conv2d(width, 3 * 4**2, 3, padding=1))
+    return nn.Sequential(*layers, nn.LeakyReLU(0.2), last, nn.PixelShuffle(4))
 
 
 class VQGAN(nn.Module):
@@ -120,6 +142,9 @@ class VQGAN(nn.Module):
         super().__init__()
         self.encoder, self.decoder = Encoder(config), Decoder(config)
         self.config = config
+        self.dequantiser = Dequantiser(config.dequantiser, config.latent) if config.dequantiser else None
+        # What a code draws by itself, where the decoder does not say so.
+        self.alone = nn.ConvTranspose2d(config.latent, 3, FACTOR, stride=FACTOR) if config.dequantiser else None
         self.register_buffer("codebook", torch.randn(config.regions**2, config.codes, config.latent))
 
     def quantise(self, latents: Tensor, regions: Tensor) -> Tensor:
@@ -146,8 +171,20 @@ class VQGAN(nn.Module):
         """Whole images (B, 3, 32h, 32w) of tokens (B, h, w)."""
         height, width = tokens.shape[1:]
         regions = region_map(height, width, self.config.regions).to(tokens.device)
-        images: Tensor = self.decoder(self.embed(tokens, regions))
+        images: Tensor = self.decoder(self.dequantise(self.embed(tokens, regions)))
         return images
+
+    @property
+    def patch(self) -> nn.ConvTranspose2d:
+        """The linear path from one code to its patch of pixels."""
+        path = self.decoder.linear if self.alone is None else self.alone
+        assert isinstance(path, nn.ConvTranspose2d)
+        return path
+
+    def dequantise(self, codes: Tensor) -> Tensor:
+        """What the decoder reads (B, C, h, w), for codes (B, D, h, w) of whole images."""
+        read: Tensor = codes if self.dequantiser is None else self.dequantiser(codes)
+        return read
 
 
 def region_map(height: int, width: int, regions: int) -> Tensor:

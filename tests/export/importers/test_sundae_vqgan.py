@@ -170,7 +170,7 @@ def test_graphs_compute_logits_exactly(tmp_path: Path) -> None:
     write_graphs(network, tmp_path)
     tokens = torch.randint(VOCABULARY, (1, SIDE**2)).repeat(2, 1)
     label = np.array([0, 2])
-    inputs = {"tokens": tokens.numpy(), "label": label, "image_embedding": np.ones((2, 1), np.float32)}
+    inputs = {"tokens": tokens.numpy(), "label": label}
     hidden = Session(tmp_path / "predict.onnx", "cpu").run(**inputs, known=np.zeros((2, SIDE**2), bool))["hidden"]
     distribution = network(tokens, torch.from_numpy(label)).double().softmax(2).cumsum(2).numpy()  # (2, N, V)
     graph = Session(tmp_path / "draw.onnx", "cpu")

@@ -93,19 +93,60 @@ def test_a_bundle_of_the_format_before_is_refused_in_one_line_that_names_the_cur
         )
 
 
-def test_an_array_is_read_as_float32(token_bundle: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(token_bundle, tmp_path / "squares")
+def test_an_array_is_read_as_float32(attribute_bundle: Path, tmp_path: Path) -> None:
+    """From an .npy, or an .npz of it alone."""
+    folder = shutil.copytree(attribute_bundle, tmp_path / "dolls")
     loaded = bundle.load(folder)
-    kept = np.load(folder / "image_embeddings.npy")
-    found = loaded.array("image_embeddings")
-    assert kept.dtype == np.float16 and found.dtype == np.float32 and np.array_equal(found, kept)
-    whole = (folder / "image_embeddings.npy").read_bytes()
-    pickled = io.BytesIO()
-    np.save(pickled, np.array([{}], object), allow_pickle=True)
-    for damaged in b"", b"no array", whole[:-1], whole[:40], pickled.getvalue():
-        (folder / "image_embeddings.npy").write_bytes(damaged)
-        with pytest.raises(ModelError, match="image_embeddings.npy is no array that can be read: "):
-            loaded.array("image_embeddings")
-    (folder / "image_embeddings.npy").unlink()
-    with pytest.raises(ModelError, match="image_embeddings.npy is no array that can be read: "):
-        loaded.array("image_embeddings")
+    for name, file, kind in ("draft_mean", "draft_mean.npy", np.float16), ("draft_basis", "draft_basis.npz", np.int8):
+        kept = np.load(folder / file)
+        kept = kept if file.endswith("y") else kept["arr_0"]
+        found = loaded.array(name)
+        assert kept.dtype == kind and found.dtype == np.float32 and np.array_equal(found, kept)
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def npy(array: np.ndarray, **how: bool) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, **how)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["draft_mean.npy", "draft_basis.npz"])
+def test_a_damaged_array_is_an_error(
+    attribute_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = shutil.copytree(attribute_bundle, tmp_path / "dolls")
+    loaded, path = bundle.load(folder), folder / name
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    rotten = [whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]] if path.suffix == ".npz" else []
+    pickled = npy(np.array([{}], object), allow_pickle=True)
+    monkeypatch.setattr(bundle, "_LARGEST_ARRAY", 9000)
+    several, large = npz(a=np.zeros(2), b=np.zeros(2)), npz(a=np.zeros(1200))
+    others = npz(), several, large, npy(np.array(["a"])), npy(np.ones(2) * 1j)
+    for damaged in (b"", b"no array", whole[:-1], whole[:40], pickled, *rotten, *others):
+        path.write_bytes(damaged)
+        with pytest.raises(ModelError, match=f"{name} is no array that can be read: ") as error:
+            loaded.array(path.stem)
+        assert "\n" not in str(error.value)
+    path.unlink()
+    with pytest.raises(ModelError, match=f"{name} is no array that can be read: "):
+        loaded.array(path.stem)
+
+
+def test_integers_are_read_exactly(attribute_bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(attribute_bundle, tmp_path / "dolls")
+    loaded, path = bundle.load(folder), folder / "attributes.npy"
+    for numbers in np.array([[2**62 + 1, 3]]), np.array([7, 255], np.uint8):
+        for content in npy(numbers), npz(rows=numbers):
+            path.write_bytes(content)
+            found = loaded.integers("attributes")
+            assert found.dtype == numbers.dtype and np.array_equal(found, numbers)
+    path.write_bytes(npy(np.zeros((2, 2), np.float32)))
+    with pytest.raises(ModelError, match="attributes.npy is no array that can be read: "):
+        loaded.integers("attributes")

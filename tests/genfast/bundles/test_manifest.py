@@ -14,6 +14,7 @@ from genfast.bundles import bundle, hub
 from genfast.bundles.manifest import BundlePath, Manifest, Sampling
 from genfast.errors import ModelError
 from genfast.samplers.options import SAMPLERS, MaskGITOptions, TokenOptions
+from tests.graphs.bundles import ATTRIBUTES
 
 
 @pytest.fixture
@@ -66,6 +67,7 @@ def test_an_accepted_path_stays_inside(path: str) -> None:
         (lambda m: m.update(statistics={"test": "test.npz"}), "test.npz is used but not listed in files"),
         (lambda m: m["schedule"].update(alpha_bar=[1, 0.5, 0.6]), "schedule: .*alpha_bar must start at 1 and fall"),
         (lambda m: m["schedule"].update(alpha_bar=[0.9, 0.5]), "schedule: .*alpha_bar must start at 1 and fall"),
+        (lambda m: m.update(attributes=[ATTRIBUTES[0]]), "a bundle of family ddgan has no attributes"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(
@@ -90,17 +92,25 @@ def test_a_manifest_that_does_not_fit_is_refused(
         (lambda m: m["sampling"]["options"].update(sampler="raster"), "sampling: options: Input tag 'raster' .*"),
         (lambda m: m["sampling"]["inpainting"].update(redraw_ratio=1), "sampling: inpainting: .*redraw_ratio: Unexp"),
         (lambda m: m["sampling"].update(filling={}), "sampling: filling: Extra inputs are not permitted"),
-        (lambda m: m.pop("arrays"), "a bundle of family vq-sundae needs an array of image_embeddings"),
+        (lambda m: m["arrays"].pop("attributes"), "a bundle with attributes needs an array of attributes"),
+        (lambda m: m["arrays"].pop("draft_scale"), "a bundle with attributes needs an array of draft_scale"),
         (lambda m: m["arrays"].update(more="more.npy"), "more.npy is used but not listed in files"),
         (lambda m: m["arrays"].update(more="../more.npy"), "arrays: more: .*stay inside the bundle"),
         (lambda m: m.update(family="vq"), "a bundle of family vq needs an array of codebook"),
+        (lambda m: m["attributes"][0].update(name="Glasses"), "two attributes have the same name"),
+        (lambda m: m["attributes"][0].update(name="hair="), "attributes: 0: name: String should match pattern"),
+        (lambda m: m["attributes"][0].update(values=[]), "attributes: 0: values: Tuple should have at least 1 item"),
+        (lambda m: m["attributes"][0].update(values=["bun", "bun"]), "attributes: 0: .*hair has a value twice"),
+        (lambda m: m["attributes"][0].update(values=["\x1b[2J"]), "attributes: 0: values: 0: String should match"),
+        (lambda m: m["attributes"][1].update(values=["red"]), "attributes: 1: .*hair-colour is a colour, and red is"),
+        (lambda m: m["attributes"][1].update(weight=1), "attributes: 1: weight: Extra inputs are not permitted"),
         (lambda m: m["sampling"]["options"].update(speed=9), "sampling: options: .*speed: Unexpected keyword argument"),
     ],
 )
 def test_a_manifest_of_tokens_that_does_not_fit_is_refused(
-    token_bundle: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
+    attribute_bundle: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
 ) -> None:
-    folder = shutil.copytree(token_bundle, tmp_path / "squares")
+    folder = shutil.copytree(attribute_bundle, tmp_path / "dolls")
     edit(folder, change)
     with pytest.raises(ModelError, match=f"manifest.json is not a manifest that this version reads: .*{message}"):
         bundle.load(folder)

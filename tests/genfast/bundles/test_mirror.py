@@ -155,7 +155,7 @@ def test_a_download_goes_on_where_it_stopped(
     server, token_bundle: Path, nothing_shipped: Path, impatient: None
 ) -> None:
     source = server.publish(token_bundle, "ffhq1024")
-    server.faults["encode.onnx"] = iter([cut(5)])  # the fourth of seven files
+    server.faults["encode.onnx"] = iter([cut(5)])  # the fourth of six files
     with pytest.raises(ModelError):
         hub.find("ffhq1024")
     (nothing_shipped / ".ffhq1024.partial" / "tmp1234").touch()  # pooch's, had the process been killed
@@ -163,8 +163,7 @@ def test_a_download_goes_on_where_it_stopped(
     assert same(hub.find("ffhq1024"), source)
     assert server.asked == [
         "index.json",
-        *(f"ffhq1024/{name}" for name in ("encode.onnx", "image_embeddings.npy")),
-        *(f"ffhq1024/{role}.onnx" for role in ("pixel_likelihood", "predict")),
+        *(f"ffhq1024/{role}.onnx" for role in ("encode", "pixel_likelihood", "predict")),
     ]
 
 

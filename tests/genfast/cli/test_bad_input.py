@@ -26,11 +26,16 @@ def fails(done: subprocess.CompletedProcess[str], code: int, message: str) -> No
 
 @pytest.fixture(scope="module")
 def world(
-    tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path, token_bundle: Path, means: Path, halves: Path
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_bundle: Path,
+    token_bundle: Path,
+    attribute_bundle: Path,
+    means: Path,
+    halves: Path,
 ) -> Path:
     folder = tmp_path_factory.mktemp("world")
     garments = hub.find("fashion") / "fashion-mnist-test.npz"
-    files.write(folder, tiny_bundle, token_bundle, means, halves, garments)
+    files.write(folder, tiny_bundle, token_bundle, attribute_bundle, means, halves, garments)
     return folder
 
 

@@ -101,7 +101,7 @@ def test_a_card_for_people_leaves_parity_to_those_who_ask(run: Run) -> None:
     assert parity and not [name for name in parity if name in short]
     assert len(names) > len(parity) and all(f"  {name}: " in short for name in names if name not in parity)
     assert all(f"  {name}: " in long for name in names)
-    assert "image_embeddings" in long and "image_embeddings" not in short
+    assert "pixel_likelihood" in long and "pixel_likelihood" not in short
     assert len(short.splitlines()) < 60 < len(long.splitlines())
 
 

@@ -19,7 +19,7 @@ DOCUMENTED = (ROOT / "docs" / "json.md").read_text("utf-8")
 
 # {name} stands for the folder of a bundle.
 LINES = {
-    "sample": ["-n 2 --model {squares} --history", "-n 1 --model {tiny}"],
+    "sample": ["-n 2 --model {squares} --history", "-n 1 --model {tiny}", "-n 2 --model {dolls} --set hair=bun"],
     "inpaint": ["photos masks --out out -n 2 --history --model {squares}"],
     "fid": [
         "photos masks --features {means}",
@@ -28,7 +28,7 @@ LINES = {
         "--model {strides} --samples 9 --features {halves} --shard 0/2 --out parts",
     ],
     "models": [""],
-    "info": ["photos/drawn.png", "{squares}", "fashion28"],
+    "info": ["photos/drawn.png", "{squares}", "fashion28", "{dolls}", "{dolls} --attributes"],
     "pull": ["fashion28"],
     "cache": [""],
     "doctor": [""],
@@ -39,8 +39,11 @@ LINES = {
 
 
 @pytest.fixture
-def folders(tiny_bundle: Path, token_bundle: Path, ddpm_bundle: Path, means: Path, halves: Path) -> dict[str, Path]:
-    return {folder.name: folder for folder in (tiny_bundle, token_bundle, ddpm_bundle, means, halves)}
+def folders(
+    tiny_bundle: Path, token_bundle: Path, attribute_bundle: Path, ddpm_bundle: Path, means: Path, halves: Path
+) -> dict[str, Path]:
+    found = tiny_bundle, token_bundle, attribute_bundle, ddpm_bundle, means, halves
+    return {folder.name: folder for folder in found}
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from genfast.bundles import bundle
 from tests.graphs.bundles import ROLES
 
 PULL = [sys.executable, "-m", "genfast", "pull", "ffhq1024"]  # never shipped
-FILES = ("index.json", "manifest.json", "image_embeddings.npy", *(f"{role}.onnx" for role in ROLES))
+FILES = ("index.json", "manifest.json", *(f"{role}.onnx" for role in ROLES))
 
 
 @pytest.fixture

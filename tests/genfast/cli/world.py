@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, PngImagePlugin
 
+from genfast.bundles import bundle
+
 
 def change(**fields: Any) -> Callable[[Path], None]:
     """The damage that sets fields of the manifest."""
@@ -38,6 +40,16 @@ def link_out(folder: Path) -> None:
     outside = folder.with_suffix(".outside")
     (folder / "step.onnx").rename(outside)
     (folder / "step.onnx").symlink_to(outside)
+
+
+def rearray(name: str, content: bytes) -> Callable[[Path], None]:
+    """The damage that puts in another array, with its right hash."""
+
+    def damage(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+        bundle.write(folder, **bundle.read(folder).manifest.model_dump(exclude={"format", "files"}))
+
+    return damage
 
 
 def regraph(graph: bytes) -> Callable[[Path], None]:
@@ -98,10 +110,12 @@ def write_photographs(world: Path) -> None:
     Image.new("L", (140, 99)).save(world / "nearer.png")
 
 
-def write(world: Path, tiny: Path, squares: Path, means: Path, halves: Path, garments: Path) -> None:
+def write(world: Path, tiny: Path, squares: Path, dolls: Path, means: Path, halves: Path, garments: Path) -> None:
     """Lay out in a new folder what the rows speak of, from sound bundles and statistics."""
-    for source in tiny, squares, means, halves:
+    for source in tiny, squares, dolls, means, halves:
         shutil.copytree(source, world / source.name)
+    rearray("attributes.npy", b"no array")(shutil.copytree(dolls, world / "arrayless"))
+    rearray("draft_scale.npy", (dolls / "draft_mean.npy").read_bytes())(shutil.copytree(dolls, world / "scaleless"))
     for name, (damage, _) in DAMAGE.items():
         damage(shutil.copytree(tiny, world / name))
     regraph(b"graph")(shutil.copytree(tiny, world / "graphless"))

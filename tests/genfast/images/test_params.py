@@ -11,7 +11,13 @@ from genfast.images import io
 from genfast.images.params import GenerationParams, read_params
 
 PARAMS = GenerationParams(model="tiny", bundle="0" * 64, steps=4, seed=7, index=50, version="0.1.0")
-FORGED = [{"options": {"class": "\x1b[2J"}}, {"options": {"class; rm": 1}}, {"options": {"class": "; rm -rf"}}]
+FORGED = [
+    *({"options": {"class": "\x1b[2J"}}, {"options": {"class; rm": 1}}, {"options": {"class": "; rm -rf"}}),
+    *(
+        {"options": {"set": [setting]}}
+        for setting in ("hair", "=bun", "hair=", "hair=\x1b[2J", "h;rm=1", "hair=;rm", 1)
+    ),
+]
 
 
 @pytest.mark.parametrize("comment", [b"ASCII\0\0\0hello", b"ASCII\0\0\0{}", b"", "text", (1, 2)])
@@ -43,12 +49,17 @@ def test_forged_parameters_are_refused(tmp_path: Path, change: dict[str, object]
 
 def test_options_keep_their_types(tmp_path: Path) -> None:
     params = PARAMS.model_copy(
-        update={"options": {"class": "light blue", "temperature": 0.5, "min-steps": 3, "history": True}}
+        update={
+            "options": {
+                **{"class": "light blue", "temperature": 0.5, "min-steps": 3, "history": True},
+                "set": ("hair=bun", "hair-colour=#a1b2c3", "5_o_clock=-1"),
+            }
+        }
     )
     io.write(tmp_path / "a.png", np.zeros((2, 2, 1), np.uint8), params.comment())
     read = read_params(tmp_path / "a.png")
     assert read == params
-    assert [type(value) for value in read.options.values()] == [str, float, int, bool]
+    assert [type(value) for value in read.options.values()] == [str, float, int, bool, tuple]
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.webp", "a.jpeg"])

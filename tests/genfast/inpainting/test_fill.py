@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import genfast
+from genfast.attributes import Settings
 from genfast.bundles import catalog
 from genfast.bundles.manifest import ImageSize
 from genfast.errors import UsageError
@@ -86,16 +87,6 @@ def test_the_whole_of_a_picture_is_a_sample(model: Model) -> None:
         assert np.array_equal(fill.image, expected[fill.index])
 
 
-@pytest.mark.parametrize("label", ["red", "light blue", "green"])
-def test_the_class_is_guessed_from_what_is_around(squares: Model, label: str) -> None:
-    """Whatever the index: in this bundle, the token of the squares tells the class."""
-    image = np.full((4, 6, 3), 8 * (3 + ["red", "light blue", "green"].index(label)), np.uint8)
-    mask = np.zeros((4, 6), bool)
-    mask[:2, :2] = True
-    guessed, named = (inpaint(squares, image, mask, n=6, **options) for options in ({}, {"label": label}))
-    assert all(np.array_equal(a.image, b.image) for a, b in zip(guessed, named, strict=True))
-
-
 def test_an_empty_mask_changes_nothing(squares: Model) -> None:
     image = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
     done: list[int] = []
@@ -160,7 +151,7 @@ class Flat:
     varied = False
     seen = 0  # windows
 
-    def label(self, index: int, label: str | None) -> None: ...
+    def fill_label(self, label: str | None, attributes: Settings | None) -> None: ...
 
     def take_fill(self, options: Options | None) -> None: ...
 

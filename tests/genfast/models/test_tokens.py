@@ -4,11 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
 import genfast
 from genfast.bundles import bundle
-from genfast.errors import ModelError, UsageError
+from genfast.errors import UsageError
 from genfast.models.tokens import TokenModel
 from genfast.runtime.session import Session
 from genfast.samplers.noise import Purpose, uniform
@@ -43,10 +42,8 @@ def test_one_step_at_temperature_one_is_the_distribution_of_the_graph(model: Tok
     images = model.sample(3, seed=5, options=MaskGITOptions(steps=1, temperature=1.0))
     z_0 = (uniform(5, range(3), 0, Purpose.TOKENS, (6,)).astype(float) * 32).astype(np.int64)
     u = uniform(5, range(3), 1, Purpose.CATEGORY, (6,))
-    which = (uniform(5, range(3), 0, Purpose.IMAGE_EMBEDDING, (1,))[:, 0] * 4).astype(int)
-    embeddings = model.image_embeddings()[range(3), which]
     for i in range(3):  # classes in turn
-        given = {"label": np.array([i]), "image_embedding": embeddings[i : i + 1], "known": np.zeros((1, 6), bool)}
+        given = {"label": np.array([i]), "known": np.zeros((1, 6), bool)}
         hidden = model.predict.run(tokens=z_0[i : i + 1], **given)["hidden"]
         drawn = model.draw.run(
             hidden=hidden,
@@ -182,27 +179,6 @@ def test_what_a_step_computes_stays_where_it_is(model: TokenModel, monkeypatch: 
     assert set(seen) == {"OrtValue"}
 
 
-def test_an_image_of_a_seed_has_one_of_the_embeddings_of_its_class(model: TokenModel) -> None:
-    held, labels = model.image_embeddings(), np.arange(3000) % 3
-    assert held.shape == (3, 4, 2) and held.dtype == np.float32
-    chosen = model._image_embeddings(5, list(range(3000)), labels)
-    assert chosen.dtype == np.float32
-    alike = (held[labels] == chosen[:, None]).all(2)  # [3000, 4]
-    assert (alike.sum(1) == 1).all()
-    assert stats.chisquare(alike.sum(0)).pvalue > 1e-3
-    assert np.array_equal(chosen[[4, 40]], model._image_embeddings(5, [4, 40], labels[[4, 40]]))
-    assert not np.array_equal(chosen, model._image_embeddings(6, list(range(3000)), labels))
-
-
-def test_a_damaged_array_is_an_error(token_bundle: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(token_bundle, tmp_path / "squares")
-    fields = bundle.load(folder).manifest.model_dump(exclude={"format", "files"})
-    (folder / "image_embeddings.npy").write_bytes(b"no array")
-    bundle.write(folder, **fields)  # whose hashes are right
-    with pytest.raises(ModelError, match="image_embeddings.npy is no array that can be read"):
-        genfast.load(str(folder), device="cpu").sample(1)
-
-
 def test_a_hole_is_filled_in_steps_of_its_own(model: TokenModel, token_bundle: Path) -> None:
     def frames(model: genfast.Model, options: TokenOptions | None = None) -> int:
         seen: list[np.ndarray] = []
@@ -229,24 +205,28 @@ def test_what_is_left_of_a_token_tells_of_it(model: TokenModel, kind: type[Token
     assert len({fill[0, 0].tobytes() for fill in fills}) > 3
 
 
-def test_the_embedding_is_that_of_what_is_around(model: TokenModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing is, it is drawn as for a whole picture."""
-    given: list[np.ndarray] = []
+def watched(model: TokenModel, monkeypatch: pytest.MonkeyPatch, *names: str) -> list[tuple[np.ndarray, ...]]:
+    """Those inputs of `predict` that are named, of each call."""
+    given: list[tuple[np.ndarray, ...]] = []
     run = model.predict.bind()
 
-    def watched(**inputs: np.ndarray) -> dict[str, np.ndarray]:
-        given.append(inputs["image_embedding"])
+    def predict(**inputs: np.ndarray) -> dict[str, np.ndarray]:
+        given.append(tuple(inputs[name].copy() for name in names))
         return run(**inputs)
 
-    monkeypatch.setattr(model.predict, "bind", lambda: watched)
+    monkeypatch.setattr(model.predict, "bind", lambda: predict)
+    return given
+
+
+def test_the_class_of_a_hole_is_open_unless_it_is_given(model: TokenModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is around, it is drawn as a whole picture."""
     picture, hole = np.full((4, 6, 3), 8 * 11, np.uint8), np.zeros((4, 6), bool)
     hole[:2, :2] = True
-    model.fill(picture, hole)
-    assert np.array_equal(given, [[[11 / 32, 0]]] * model.fill_steps)
-    given.clear()
-    model.fill(picture, np.ones_like(hole), label="green", seed=3)
-    model.sample(1, label="green", seed=3, options=MaskGITOptions(steps=1))
-    assert all(np.array_equal(embedding, given[-1]) for embedding in given) and (given[0] != 0).all()
+    given = watched(model, monkeypatch, "label")
+    for label, whole, expected in (None, False, 3), ("green", False, 2), (None, True, 1), ("green", True, 2):
+        given.clear()
+        model.fill(picture, np.ones_like(hole) if whole else hole, index=1, label=label)
+        assert [label.tolist() for (label,) in given] == [[expected]] * model.fill_steps
 
 
 def test_a_fill_is_ranked_by_the_tokens_that_were_drawn(model: TokenModel) -> None:

@@ -67,7 +67,7 @@ def test_other_models_have_no_tokens(tiny_bundle: Path) -> None:
 def test_a_prior_that_cannot_read_the_surroundings_fills_all_the_same(token_bundle: Path) -> None:
     """Without graphs for `embed` and `pixel_likelihood`, as of an imported prior."""
     model = genfast.load(str(token_bundle), device="cpu")
-    plain = type(model)(**{**vars(model), "embed": None, "pixel_likelihood": None})
+    plain = type(model)(**{**vars(model), "pixel_likelihood": None})
     picture = model.sample(1, seed=3)[0]
     hole = np.zeros((4, 6), bool)
     hole[:2, :2] = True

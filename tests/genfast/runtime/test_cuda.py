@@ -11,6 +11,7 @@ import pytest
 import genfast
 from genfast.bundles import bundle, hub
 from genfast.errors import DeviceError, ModelError
+from genfast.models import drafts
 from genfast.models.diffusion import DiffusionModel
 from genfast.models.tokens import TokenModel
 from genfast.runtime.session import Session
@@ -150,11 +151,12 @@ def some_tokens(prior: bundle.Bundle, n: int = 2) -> dict[str, np.ndarray]:
     """What `predict` takes: half of the tokens of n images."""
     rng, grid = np.random.default_rng(0), prior.manifest.tokens
     assert grid is not None
-    cells, held = grid.height * grid.width, prior.array("image_embeddings")
+    cells = grid.height * grid.width
+    told = {"draft": drafts.read(prior).mean[:n]} if prior.manifest.attributes else {}
     return {
         "tokens": rng.integers(0, grid.vocabulary, (n, cells)),
         "label": np.arange(n),
-        "image_embedding": held[np.arange(n), 0],
+        **told,
         "known": rng.random((n, cells)) < 0.5,
     }
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -112,6 +113,14 @@ def test_options_and_classes_reach_all_processes(token_bundle: Path) -> None:
         assert np.array_equal(two.sample(4, **given), one.sample(4, **given))
 
 
+def test_attributes_reach_all_processes(attribute_bundle: Path) -> None:
+    one, two = (genfast.load(str(attribute_bundle), device=device) for device in ("cpu", "cpu,cpu"))
+    given = {"seed": 3, "attributes": MappingProxyType({"hair": "bun"})}
+    assert np.array_equal(two.sample(4, batch=1, **given), one.sample(4, **given))
+    assert [two.attributes_of(i, **given) for i in range(4)] == [one.attributes_of(i, **given) for i in range(4)]
+    assert [two.label(i, attributes={"hair": "bun"}) for i in range(4)] == ["red", "green", "green", "red"]
+
+
 def test_what_is_not_drawn_in_batches_takes_one_device(tiny_bundle: Path) -> None:
     model = genfast.load(str(tiny_bundle), device="cpu,cpu")
     picture, hole = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), bool)
@@ -122,7 +131,13 @@ def test_what_is_not_drawn_in_batches_takes_one_device(tiny_bundle: Path) -> Non
     ):
         with pytest.raises(UsageError, match="^only whole images are drawn on several devices; give a single device"):
             refused()
-    for wrong in {"seed": -1}, {"batch": 0}, {"label": "red"}, {"options": MaskGITOptions()}:
+    for wrong in (
+        {"seed": -1},
+        {"batch": 0},
+        {"label": "red"},
+        {"options": MaskGITOptions()},
+        {"attributes": {"a": "b"}},
+    ):
         with pytest.raises(UsageError):
             model.batches([0], **wrong)  # at once, before a process starts
 

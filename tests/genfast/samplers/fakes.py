@@ -19,13 +19,13 @@ def classes(batch: int) -> Tokens:
     return np.arange(batch) % 3
 
 
-def embeddings(batch: int) -> Floats:
-    return np.random.default_rng(batch).random((batch, 2), np.float32)
+def drafts(batch: int) -> Floats:
+    return np.random.default_rng(batch).random((batch, N, 2), np.float32)
 
 
 def batch_of(indices: Sequence[int], labels: Tokens | None = None, **more: Any) -> TokenBatch:
     """The images of those indices, by default in classes that take turns."""
-    known = {"seed": SEED, "shape": SHAPE, "image_embeddings": embeddings(len(indices)), **more}
+    known = {"seed": SEED, "shape": SHAPE, "draft": drafts(len(indices)), **more}
     return TokenBatch(indices=indices, labels=classes(len(indices)) if labels is None else labels, **known)
 
 
@@ -44,7 +44,7 @@ def updating(draw: Callable[..., tuple[np.ndarray, np.ndarray]]) -> Draw:
     return some
 
 
-def pass_on(tokens: Tokens, label: Tokens, image_embedding: Floats, known: Mask) -> np.ndarray:
+def pass_on(tokens: Tokens, label: Tokens, draft: Floats, known: Mask) -> np.ndarray:
     return tokens[..., None].astype(np.float32)
 
 

@@ -26,7 +26,7 @@ def test_the_likelihood_of_tokens_is_read_off_the_draw() -> None:
     tokens[:5, 0] = 0  # all but sure, and all but impossible in the others
     free = rng.random((9, N)) < 0.7
 
-    def predict(tokens, label, image_embedding, known):
+    def predict(tokens, label, draft, known):
         return np.broadcast_to(np.pad(logits, ((0, 0), (0, 1)), constant_values=7), (len(tokens), N, V + 1))
 
     batch = batch_of(range(9), seed=1, fixed=(~free, tokens))
@@ -44,7 +44,7 @@ def test_tokens_are_judged_by_halves_that_are_hidden() -> None:
     tokens, free = np.full((3, N), 5), np.arange(3 * N).reshape(3, N) % 4 != 0
     hidden = []
 
-    def predict(tokens, label, image_embedding, known):
+    def predict(tokens, label, draft, known):
         hidden.append(~known)
         return np.zeros((3, N, V + 1), np.float32)
 
@@ -63,7 +63,7 @@ def test_what_pixels_say_of_tokens_does_not_count() -> None:
     """The score of a fill is how well the prior likes it: the same bias would be in each."""
     tokens = np.full((2, N), 5)
 
-    def predict(tokens, label, image_embedding, known):
+    def predict(tokens, label, draft, known):
         return np.zeros((2, N, V + 1), np.float32)
 
     bias = np.random.default_rng(0).standard_normal((2, N, V)).astype(np.float32)

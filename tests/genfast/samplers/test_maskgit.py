@@ -14,10 +14,10 @@ def test_the_surest_alone_are_shown(power: float, refine: float) -> None:
     """
     shown: list[list[bool]] = []
 
-    def predict(tokens, label, image_embedding, known):
+    def predict(tokens, label, draft, known):
         assert (tokens[known] >= 100).all()
         shown.append(known[0].tolist())
-        return pass_on(tokens, label, image_embedding, known)
+        return pass_on(tokens, label, draft, known)
 
     def draw(hidden, tokens, temperature, u):
         confidence = np.linspace(0.1, 0.9, N, dtype=np.float32)
@@ -45,9 +45,9 @@ def test_while_it_refines_neighbours_change_in_turn() -> None:
 def test_noise_in_the_choice_of_what_is_kept_fades_out() -> None:
     shown: list[np.ndarray] = []
 
-    def predict(tokens, label, image_embedding, known):
+    def predict(tokens, label, draft, known):
         shown.append(known)
-        return pass_on(tokens, label, image_embedding, known)
+        return pass_on(tokens, label, draft, known)
 
     def draw(hidden, tokens, temperature, u):
         confidence = np.exp(np.arange(N, dtype=np.float32) / 4 - 10)

@@ -12,10 +12,10 @@ def test_what_will_be_shown_is_drawn_by_lot(power: float, refine: float) -> None
     shown: list[np.ndarray] = []
     asked: list[np.ndarray] = []
 
-    def predict(tokens, label, image_embedding, known):
+    def predict(tokens, label, draft, known):
         assert (tokens[known] >= 100).all()
         shown.append(known)
-        return pass_on(tokens, label, image_embedding, known)
+        return pass_on(tokens, label, draft, known)
 
     def draw(hidden, tokens, update, temperature, u, return_prob, logit_bias):
         asked.append(update)

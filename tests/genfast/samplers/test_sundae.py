@@ -49,7 +49,7 @@ def test_finished_images_leave_the_batch_and_the_rest_goes_on() -> None:
     sizes: list[int] = []
     steps: dict[int, int] = {}
 
-    def predict(tokens, label, image_embedding, known):
+    def predict(tokens, label, draft, known):
         sizes.append(len(tokens))
         return label[:, None, None].repeat(N, 1).astype(np.float32)
 
@@ -102,19 +102,19 @@ def test_a_small_hole_is_not_finished_by_chance() -> None:
     assert len(calls) == 2
 
 
-def test_each_image_is_predicted_by_its_own_embedding_and_guided_away_from_none() -> None:
-    """Image i, of embedding i, is finished after step i + 2."""
+def test_each_image_is_predicted_by_its_own_draft_and_guided_away_from_none() -> None:
+    """Image i, of a draft of i, is finished after step i + 2."""
     asked: list[list[float]] = []
 
-    def predict(tokens, label, image_embedding, known):
-        asked.append(image_embedding[:, 0].tolist())
-        return image_embedding[:, :1, None].repeat(N, 1)
+    def predict(tokens, label, draft, known):
+        asked.append(draft[:, 0, 0].tolist())
+        return draft[:, :, :1]
 
     def draw(hidden, tokens, temperature, u):
         assert np.allclose(hidden[:, 0, 0], [2 * x for x in asked[-2]])
         return np.minimum(len(asked) // 2, hidden[:, :, 0] / 2 + 1).astype(np.int64), u
 
-    own = np.arange(3, dtype=np.float32)[:, None].repeat(2, 1)
+    own = np.arange(3, dtype=np.float32)[:, None, None] + np.zeros((3, N, 2), np.float32)
     options = SundaeOptions(steps=9, min_steps=2, guidance=2.0, redraw_ratio=1.0, redraw_ratio_end=1.0)
-    sundae(network(predict, draw), batch_of(range(3), image_embeddings=own), options)
+    sundae(network(predict, draw), batch_of(range(3), draft=own), options)
     assert asked[::2] == [[0, 1, 2], [0, 1, 2], [1, 2], [2]] and all(not any(none) for none in asked[1::2])

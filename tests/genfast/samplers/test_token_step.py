@@ -90,10 +90,10 @@ def test_fixed_tokens_stay_and_are_seen(kind: type[TokenOptions]) -> None:
     inputs: list[np.ndarray] = []
     rows = slice(1, None) if kind is SundaeOptions else slice(None)  # an image with nothing to draw costs nothing
 
-    def predict(tokens, label, image_embedding, known):
+    def predict(tokens, label, draft, known):
         inputs.append(tokens.copy())
         assert known.all() if kind is SundaeOptions else known[mask].all()
-        return pass_on(tokens, label, image_embedding, known)
+        return pass_on(tokens, label, draft, known)
 
     def draw(hidden, tokens, temperature, u):
         return (u * V).astype(np.int64), u
@@ -148,7 +148,7 @@ def test_guidance_mixes_features(scale: float, calls: int) -> None:
     """hidden = label + 1 and, for no class, 4: the mix is 4 + s (label + 1 - 4)."""
     asked: list[list[int]] = []
 
-    def predict(tokens, label, image_embedding, known):
+    def predict(tokens, label, draft, known):
         asked.append(label.tolist())
         return (label[:, None, None] + 1).repeat(N, 1).astype(np.float32)
 

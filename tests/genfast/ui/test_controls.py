@@ -31,7 +31,7 @@ def test_names_are_options_of_the_command(task: Task) -> None:
     options = {name for each in typer.main.get_command(app).commands[TASKS[task]].params for name in each.opts}
     for model in described().values():
         for control in model.controls[task]:
-            assert ("-n" if control.name == "n" else f"--{control.name}") in options, control.name
+            assert ("-n" if control.name == "n" else f"--{control.name.split('.')[0]}") in options, control.name
 
 
 @pytest.mark.parametrize("model", ["fashion28", "fashion28-ddpm", "avatars1024"])
@@ -75,6 +75,16 @@ def test_weights_that_know_classes() -> None:
     shown = controls("fashion28", "draw")
     assert shown["class"].when == {"steps": (4,)} and shown["steps"].choices == (1, 2, 4, 8)
     assert not controls("avatars1024", "draw")["class"].when and "class" not in controls("fashion28-ddpm", "draw")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_attributes_and_what_of_them_each_class_has(task: Task, attribute_bundle: Path) -> None:
+    shown = controls("dolls", task, attribute_bundle)
+    hair, colour, glasses = (shown[f"set.{name}"] for name in ("hair", "hair-colour", "glasses"))
+    assert hair.of_class == {"red": ("bun", "curls"), "light blue": ("curls", "long"), "green": hair.choices}
+    assert colour.choices == ("#000000", "#6b4423", "#e3c482") and colour.texts[0] == "#000000 (black)"
+    assert not hair.when and glasses.when == {"class": (None, "green")}
+    assert {each.group for each in (hair, colour, glasses)} == {"Attributes"}
 
 
 def test_an_inpainter_repaints_alone(tmp_path: Path) -> None:

@@ -113,6 +113,30 @@ def test_a_stroke_is_filled_as_the_command_line_fills_it(tab, cli, tmp_path: Pat
     assert 0 < hole.sum() < hole.size and np.array_equal(io.read(saved[0])[far], io.read(source)[far])
 
 
+def test_a_picture_is_asked_for_by_attributes(tab, cli, tmp_path: Path, attribute_bundle: Path) -> None:
+    with served(tmp_path / "page", "--model", attribute_bundle) as server:
+        page = tab(server)
+        page.click("#tab-draw")
+        page.fill("#draw-n", "1")
+        page.click("#draw-form summary >> text=Attributes")
+        page.select_option("#draw-class", "green")
+        page.select_option("[id='draw-set.hair']", "bun")
+        page.select_option("[id='draw-set.glasses']", "round")
+        page.select_option("#draw-class", "light blue")  # of which none has a bun, or glasses
+        offered = page.locator("[id='draw-set.hair'] option:not([hidden])").all_inner_texts()
+        assert offered == ["any", "curls", "long"] and page.locator("[id='draw-set.glasses']").is_hidden()
+        page.select_option("[id='draw-set.hair']", "long")
+        page.select_option("[id='draw-set.hair-colour']", label="#000000 (black)")
+        run(page, "draw")
+        page.click("button.tile >> nth=0")
+        saved, command = save(page, "#viewer-save", tmp_path), page.inner_text("#viewer-command")
+        again(cli, command, tmp_path / "out", tmp_path)
+    words = shlex.split(command)
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--set"] == ["hair=long", "hair-colour=#000000"]
+    assert words[words.index("--class") + 1] == "light blue"
+    assert saved.read_bytes() == (tmp_path / "out" / saved.name).read_bytes()
+
+
 def test_four_are_drawn_and_one_of_them_is_repainted(tab, cli, tmp_path: Path) -> None:
     page = tab()
     page.click("#tab-draw")

@@ -64,3 +64,50 @@ def test_a_killed_drawing_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.Mo
     again[:] = 0  # a private copy
     assert avatars.load("validation", 6, 16, tmp_path)[0][5].any()
     assert os.stat(pixels).st_mtime_ns == before
+
+
+@pytest.mark.parametrize("style", range(len(avatars.CLASSES)), ids=avatars.CLASSES)
+def test_what_a_face_shows_draws_it_again(style: int) -> None:
+    """So that nothing of a face is left out of its attributes."""
+    for index in range(style, style + 8 * len(avatars.CLASSES), len(avatars.CLASSES)):
+        told = avatars.told(index)
+        assert told.keys() == avatars.options(avatars.CLASSES[style]).keys()
+        assert np.array_equal(avatars.picture(avatars.CLASSES[style], told, 64), avatars.draw(index, 64))
+
+
+def test_an_attribute_that_is_changed_is_seen_where_the_face_has_it() -> None:
+    told = avatars.told(4)  # of toon-head
+    plain = avatars.picture("toon-head", told, 64)
+    for name, value in {"background": "#a7d8d0", "skin": "#5c3829", "hair": "bun"}.items():
+        assert told[name] != value
+        assert not np.array_equal(avatars.picture("toon-head", told | {name: value}, 64), plain), name
+    assert not np.array_equal(
+        *(
+            avatars.picture("adventurer", avatars.told(0) | {"glasses": glasses}, 64)
+            for glasses in ("none", "variant01")
+        )
+    )
+
+
+def test_attributes_are_named_as_people_say() -> None:
+    attributes, rows = avatars.attributes("train", 200)
+    by_name = {attribute.name: (place, attribute) for place, attribute in enumerate(attributes)}
+    assert {"hair", "hair-colour", "glasses", "mouth", "skin", "background", "beard"} <= by_name.keys()
+    assert {name for name, (_, each) in by_name.items() if each.colour} == {
+        name for name in by_name if name.endswith("-colour") or name in ("skin", "background", "eye-shadow")
+    }
+    assert rows.shape == (200, len(attributes))
+    for index in 0, 7, 123:
+        told = {a.name: a.values[number - 1] for a, number in zip(attributes, rows[index], strict=True) if number}
+        assert told == avatars.told(index)
+    place, background = by_name["background"]
+    assert background.values == tuple(sorted(avatars.BACKGROUNDS)) and rows[:, place].all()
+    assert "none" in by_name["glasses"][1].values
+
+
+def test_a_colour_that_nothing_has_is_any_of_its_style() -> None:
+    """Rather than unknown: it would have been true as well."""
+    style = avatars.CLASSES.index("toon-head")
+    told = [avatars.told(style + i * len(avatars.CLASSES)) for i in range(60)]
+    palette = set(avatars._palette("toon-head", "hairColor"))
+    assert {each["hair-colour"] for each in told} <= palette and len({each["hair-colour"] for each in told}) > 3

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genfast.token_set import FILE
+from genfast.token_set import FILE, about
 from training.data.datasets import class_names, load
 from training.data.tokens import read
 from training.recipe import DataConfig
@@ -23,7 +23,7 @@ def folder(vqgan: Path, tmp_path: Path) -> Path:
 def test_they_are_a_data_set(folder: Path) -> None:
     data = DataConfig(name="tokens", folder=folder)
     grids, labels = load(data, "train", 3)
-    assert grids.shape == (3, 4, 4) and labels.tolist() == [0, 0, 0] and class_names(data) == ()
+    assert grids.shape == (3, 4, 4) and labels.tolist() == [[0], [0], [0]] and class_names(data) == ()
     assert load(data, "train")[0].shape == (36, 4, 4)
     with pytest.raises(ValueError, match="no validation tokens"):
         load(data, "validation")
@@ -84,3 +84,12 @@ def test_damage_is_refused_in_a_line(folder: Path, damage: Callable[[Path], None
     with pytest.raises(ValueError, match=message) as caught:
         read(folder, "train")
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+
+def test_attributes_stand_beside_labels(folder: Path) -> None:
+    told = np.arange(36 * 3).reshape(36, 3) % 2
+    np.save(folder / "train-labels.npy", told)
+    hat = {"name": "hat", "values": ["cap"], "colour": False}
+    (folder / FILE).write_text(json.dumps(json.loads((folder / FILE).read_text()) | {"attributes": [hat, hat]}))
+    assert np.array_equal(read(folder, "train", 5)[1], told[:5])
+    assert [each.name for each in about(folder).attributes] == ["hat", "hat"]

@@ -1,7 +1,9 @@
 """Denoising of tokens: what a step shows and learns from, refusals, and that it learns."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,14 +12,20 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from genfast.attributes import Attribute, AttributeTable
 from genfast.samplers.options import MaskGITOptions, RandomOrderOptions, SundaeOptions
-from training.checkpoint import newest_checkpoint
+from training.checkpoint import load_average, newest_checkpoint
+from training.codec import load_vqgan
 from training.data import tokens
+from training.drafts import folds
 from training.families import sundae
 from training.families.sundae import SundaeRecipe, SundaeTraining
+from training.init.drafts import fit
 from training.loop import run
+from training.nets.hourglass import Hourglass
 from training.recipe import Recipe
 from training.registry import validate
+from training.sampling import token_batch
 from training.token_set import encode
 
 Thumbnails = tuple[np.ndarray, np.ndarray]
@@ -80,7 +88,7 @@ def test_steps_move_every_weight(grey: Callable[..., SundaeTraining], thumbnails
     for step in range(2):  # the output starts at zero: what is before it moves a step later
         figures = training.step(as_batch(thumbnails[0][:16]), torch.from_numpy(thumbnails[1][:16]), rng(step), step)
     assert all(value.isfinite() and value.shape == () for value in figures.values())
-    assert set(figures) == {"loss", "loss_label", *(f"loss_{i + 1}" for i in range(unroll))}
+    assert set(figures) == {"loss", *(f"loss_{i + 1}" for i in range(unroll))}
     assert not [name for name, value in training.network.named_parameters() if torch.equal(value, before[name])]
 
 
@@ -105,16 +113,16 @@ def test_guesses_are_made_late(grey: Callable[..., SundaeTraining], thumbnails: 
 def test_guesses_are_learnt_from(
     grey: Callable[..., SundaeTraining], thumbnails: Thumbnails, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second time the network sees what it drew itself, with labels and embeddings as hidden as the first time.
+    """The second time the network sees what it drew itself, with labels as hidden as the first time.
 
     Of a quarter of the pictures it is never told what is noise.
     """
     training, seen, drawn = grey(unroll=2, label_dropout=0.5), [], []
     predict, draw = training.network.predict, training.network.token_head.draw
 
-    def seen_predict(z: Tensor, labels: Tensor, embedding: Tensor, known: Tensor) -> Tensor:
-        seen.append((z, labels, embedding, known))
-        return predict(z, labels, embedding, known)
+    def seen_predict(z: Tensor, labels: Tensor, draft: Tensor | None, known: Tensor) -> Tensor:
+        seen.append((z, labels, draft, known))
+        return predict(z, labels, draft, known)
 
     def seen_draw(*arguments: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         drawn.append(draw(*arguments, keys=keys))
@@ -129,9 +137,7 @@ def test_guesses_are_learnt_from(
     shown = seen[0][1]
     assert torch.equal(shown, seen[1][1]) and 20 < (shown == 10).sum() < 44
     assert torch.equal(shown[shown < 10], labels[shown < 10])
-    embedding = seen[0][2]
-    none = (embedding == 0).all(1)
-    assert torch.equal(embedding, seen[1][2]) and 20 < none.sum() < 44 and not torch.equal(none, shown == 10)
+    assert seen[0][2] is seen[1][2] is None
     same, first, second = seen[0][0] == targets.flatten(1), seen[0][3], seen[1][3]
     told = ~first.all(1)
     assert 35 < told.sum() < 58 and torch.equal(first[told], same[told])
@@ -209,3 +215,141 @@ def test_tokens_of_another_vqgan_are_refused(
 def test_half_of_what_tokens_need_is_refused(table: Callable[..., Any], change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="go together"):
         validate(table("sundae") | change)
+
+
+def test_of_some_pictures_nothing_is_known_and_plain_areas_are_learned(
+    grey: Callable[..., SundaeTraining], thumbnails: Thumbnails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of which more targets are taken: what is plain is drawn first."""
+    training, seen, taken = grey(unroll=1, blank=0.4, target_cap=0.01, blank_target_cap=0.5), [], []
+    predict, loss = training.network.predict, training._loss
+
+    def seen_predict(z: Tensor, labels: Tensor, draft: Tensor | None, known: Tensor) -> Tensor:
+        seen.append((z, known))
+        return predict(z, labels, draft, known)
+
+    def seen_loss(keys: Tensor, hidden: Tensor, z: Tensor, targets: Tensor, mine: Tensor, blank: Tensor) -> Tensor:
+        taken.append((mine, targets, blank))
+        return loss(keys, hidden, z, targets, mine, blank)
+
+    monkeypatch.setattr(training.network, "predict", seen_predict)
+    monkeypatch.setattr(training, "_loss", seen_loss)
+    targets = as_batch(thumbnails[0][:200])
+    training.step(targets, torch.zeros(200, dtype=torch.int64), rng(), 0)
+    ((z, known),), ((mine, true, blank),) = seen, taken
+    nothing = blank[:, 0]
+    assert 60 < nothing.sum() < 100 and not known[nothing].any() and known[~nothing].any()
+    assert (z == targets.flatten(1))[nothing].float().mean() < 0.02  # random, rather than what is there
+    plain = true == 0
+    assert mine[nothing][plain[nothing]].float().mean() > 10 * mine[~nothing][plain[~nothing]].float().mean()
+
+
+def test_a_head_that_is_frozen_stays_as_it_is(grey: Callable[..., SundaeTraining], thumbnails: Thumbnails) -> None:
+    training = grey(frozen_head=True)
+    before = {name: value.clone() for name, value in training.network.named_parameters()}
+    for step in range(2):
+        training.step(as_batch(thumbnails[0][:16]), torch.from_numpy(thumbnails[1][:16]), rng(step), step)
+    same = {name for name, value in training.network.named_parameters() if torch.equal(value, before[name])}
+    assert same == {name for name in before if name.startswith("token_head.")}
+
+
+def test_a_run_is_gone_on_from_by_another(token_set: Path, vqgan: Path, fabric: Fabric, tmp_path: Path) -> None:
+    """With its averaged weights, drafts being new; logits are not set anew."""
+    data = tokens.read(token_set, "train")
+    run(SundaeTraining, prior(token_set, vqgan, 2, unigram_rank=2), *data, tmp_path / "first", fabric)
+    recipe = dataclasses.replace(prior(token_set, vqgan, 2, unigram_rank=2), init_from=tmp_path / "first")
+    again = SundaeTraining(recipe, fabric)
+    averaged = load_average(newest_checkpoint(tmp_path / "first"), Hourglass(recipe.hourglass)).state_dict()
+    assert all(torch.equal(value, averaged[name]) for name, value in again.network.state_dict().items())
+    queries = again.network.unigram_queries.clone()
+    assert queries.any()
+    grids, labels = data
+    again.step(torch.from_numpy(grids[:4].astype(np.int64)), torch.from_numpy(labels[:4]), rng(), 0)
+    assert torch.equal(again.network.unigram_queries, queries)
+
+
+@pytest.fixture
+def attribute_set(token_set: Path, vqgan: Path) -> Path:
+    """The same, with four attributes, each of which tells a row of a picture's tokens: it is one of three."""
+    own, rng = tokens.read(token_set, "train")[0].copy(), np.random.default_rng(0)
+    names = ("hat", "eyes", "mouth", "ink")
+    attributes = tuple(
+        Attribute(name=name, values=("#ff0000", "#00ff00", "#0000ff"), colour=name == "ink") for name in names
+    )
+    for split in ("train", "validation"):
+        grids = np.load(token_set / f"{split}.npy")
+        rows = rng.integers(1, 4, (len(grids), 4))
+        grids[:] = own[rows, np.arange(4)]
+        np.save(token_set / f"{split}.npy", grids)
+        np.save(token_set / f"{split}-labels.npy", np.insert(rows, 0, 0, axis=1))
+        if split == "train":
+            table = AttributeTable(attributes, rows, np.zeros(len(rows), np.int64))
+            flat = torch.from_numpy(grids.reshape(len(grids), -1).astype(np.int64))
+            fit(table, flat, load_vqgan(vqgan)[0].codebook, rank=8, channels=6).save(token_set)
+    return token_set
+
+
+def test_attributes_are_told_by_drafts_without_the_fold_of_a_picture(
+    attribute_set: Path, vqgan: Path, fabric: Fabric, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = SundaeTraining(prior(attribute_set, vqgan, draft=6), fabric)
+    assert training.drafts is not None
+    grids, told = tokens.read(attribute_set, "train")
+    seen, asked, predict, of = [], [], training.network.predict, training.drafts.of
+
+    def seen_predict(z: Tensor, labels: Tensor, draft: Tensor | None, known: Tensor) -> Tensor:
+        seen.append(draft)
+        return predict(z, labels, draft, known)
+
+    def drafted(labels: Tensor, rows: Tensor, held_out: Tensor | None = None) -> Tensor:
+        asked.append((labels, rows, held_out))
+        return of(labels, rows, held_out)
+
+    monkeypatch.setattr(training.network, "predict", seen_predict)
+    monkeypatch.setattr(training, "drafts", SimpleNamespace(of=drafted, whole=training.drafts.whole))
+    batch = torch.from_numpy(grids.astype(np.int64)), torch.from_numpy(told)
+    figures = training.step(*batch, rng(), 0)
+    ((_, rows, held_out),) = asked
+    assert figures["loss"].isfinite() and torch.equal(held_out, folds(told[:, 1:]))  # of all that it shows
+    assert ((rows == batch[1][:, 1:]) | (rows == 0)).all()
+    assert 0.3 < (rows > 0).all(1).float().mean() < 0.9 and (rows == 0).all(1).any()
+    assert all(torch.equal(draft, of(*asked[0])) for draft in seen)
+
+
+@pytest.mark.slow
+def test_told_attributes_are_learned(
+    attribute_set: Path, vqgan: Path, fabric: Fabric, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = dataclasses.replace(prior(attribute_set, vqgan, draft=6), lr=5e-3, unroll=1, eval_images=2)
+    training = SundaeTraining(recipe, fabric)
+    monkeypatch.setattr(training, "_sample", lambda *arguments: None)
+    grids, told = tokens.read(attribute_set, "train")
+    batch = torch.from_numpy(grids.astype(np.int64)), torch.from_numpy(told)
+    for step in range(60):
+        training.step(*batch, rng(step), step)
+    figures, _ = training.evaluate(training.network, grids)
+    hidden = (50, 75, 90, 100, "hole")
+    assert set(figures) == {f"held_out_{kind}{each}" for kind in ("", "told_") for each in hidden}
+    assert figures["held_out_told_100"] < figures["held_out_100"] - 0.3
+
+
+def test_samples_of_the_log_are_of_attributes_as_often_as_they_are_met(
+    attribute_set: Path, vqgan: Path, fabric: Fabric
+) -> None:
+    training = SundaeTraining(prior(attribute_set, vqgan, draft=6), fabric)
+    assert training.drafts is not None
+    whole = training.drafts.whole
+    labels = np.zeros(5, np.int64)
+    batch = token_batch(training.network, training.drafts.whole, [*range(5)], labels)
+    rows = whole.table.choose(labels, seed=0, indices=range(5))
+    assert np.array_equal(batch.draft, whole.of(labels, rows)) and batch.draft.shape == (5, 16, 6)
+    assert token_batch(training.network, None, [3], labels[:1]).draft.shape == (1, 16, 0)
+
+
+def test_a_run_without_drafts_knows_of_no_attributes(attribute_set: Path, vqgan: Path, fabric: Fabric) -> None:
+    training = SundaeTraining(prior(attribute_set, vqgan), fabric)
+    grids, told = tokens.read(attribute_set, "train")
+    assert training.drafts is None
+    training.step(torch.from_numpy(grids[:4].astype(np.int64)), torch.from_numpy(told[:4]), rng(), 0)
+    figures, pictures = training.evaluate(training.network, grids)
+    assert "held_out_90" in figures and pictures.shape[0] == 2

@@ -12,10 +12,12 @@ from training.codec import TrainedCodec
 from training.data import avatars
 from training.data.images import signed
 from training.families import vqgan
-from training.families.vqgan import VQGANRecipe, VQGANTraining, contrast_error, psnr
+from training.families.vqgan import VQGANRecipe, VQGANTraining
 from training.loop import run
 from training.nets.vqgan import VQGAN, region_map
+from training.pixel_losses import contrast_error, psnr
 from training.registry import read, validate
+from training.windows import windows, windows_of
 
 FACES, SIDE = 24, 128
 
@@ -72,7 +74,7 @@ def test_without_contrast_it_is_the_mean_absolute_error() -> None:
 
 @pytest.mark.slow
 def test_one_step_starts_from_the_data_and_moves_every_weight(folder: Path, fabric: Fabric) -> None:
-    training = VQGANTraining(make(folder, discriminator_warmup=0), fabric)
+    training = VQGANTraining(make(folder, losses={"discriminator_warmup": 0}), fabric)
     before = {name: value.clone() for name, value in training.networks.state_dict().items()}
     for step in range(2):  # the last layers start at zero: what is before them moves a step later
         figures = training.step(faces(folder)[:4], None, rng(), step)
@@ -84,7 +86,9 @@ def test_one_step_starts_from_the_data_and_moves_every_weight(folder: Path, fabr
 
 @pytest.mark.slow
 def test_terms_begin_late(folder: Path, fabric: Fabric) -> None:
-    training = VQGANTraining(make(folder, perceptual_from=1, adversarial_from=3, discriminator_warmup=1), fabric)
+    training = VQGANTraining(
+        make(folder, losses={"perceptual_from": 1, "adversarial_from": 3, "discriminator_warmup": 1}), fabric
+    )
     late = {"perceptual", "loss_d", "loss_g"}
     seen = [late & set(training.step(faces(folder)[:4], None, rng(), step)) for step in range(4)]
     assert seen == [set(), {"perceptual"}, {"perceptual", "loss_d"}, late]
@@ -113,17 +117,28 @@ def test_codes_become_the_means_of_their_latents(folder: Path, fabric: Fabric, m
 def test_windows_know_their_regions() -> None:
     rows = torch.arange(4)[:, None].expand(4, 4).repeat_interleave(32, 0).repeat_interleave(32, 1)
     images = torch.stack([rows, rows.T]).expand(5, 2, 128, 128)  # each pixel knows the place of its token
-    crops, regions = vqgan.windows(images, 64, 2, rng())
+    crops, regions = windows(images, 64, 2, rng())
     assert crops.shape == (5, 2, 64, 64) and regions.shape == (5, 2, 2)
     places = crops[:, :, ::32, ::32]
     assert torch.equal(regions, places[:, 0] // 2 * 2 + places[:, 1] // 2)
     assert len(places.flatten(1).unique(dim=0)) > 1
-    whole, regions = vqgan.windows(images, 0, 2, rng())
+    whole, regions = windows(images, 0, 2, rng())
     assert whole is images and regions[4].tolist() == [[0, 0, 1, 1]] * 2 + [[2, 2, 3, 3]] * 2
 
 
+def test_windows_of_what_is_read_are_those_of_the_images() -> None:
+    rows = torch.arange(4)[:, None].expand(4, 4)
+    read = torch.stack([rows, rows.T]).expand(5, 2, 4, 4)  # each place knows itself
+    images = read.repeat_interleave(32, 2).repeat_interleave(32, 3)
+    parts, pixels = windows_of(read, images, 64, rng())
+    assert parts.shape == (5, 2, 2, 2) and torch.equal(pixels[:, :, ::32, ::32], parts)
+    assert windows_of(read, images, 0, rng()) == (read, images)
+
+
 def test_it_learns(folder: Path, fabric: Fabric) -> None:
-    training = VQGANTraining(make(folder, lr=5e-3, perceptual_from=10**6, adversarial_from=10**6), fabric)
+    training = VQGANTraining(
+        make(folder, lr=5e-3, losses={"perceptual_from": 10**6, "adversarial_from": 10**6}), fabric
+    )
     images = faces(folder)[:2]
     figures = [training.step(images, None, rng(), step) for step in range(60)]
     assert figures[-1]["reconstruction"] < 0.9 * figures[0]["reconstruction"]
@@ -132,7 +147,7 @@ def test_it_learns(folder: Path, fabric: Fabric) -> None:
 @pytest.mark.slow
 def test_a_run_is_evaluated_and_goes_on_where_it_stopped(folder: Path, fabric: Fabric, tmp_path: Path) -> None:
     images, labels = avatars.load("train", FACES, SIDE, folder)
-    whole, half = make(folder, 4, discriminator_warmup=0), make(folder, 2, discriminator_warmup=0)
+    whole, half = (make(folder, steps, losses={"discriminator_warmup": 0}) for steps in (4, 2))
     run(VQGANTraining, whole, images, labels, tmp_path / "whole", fabric)
     for part in (half, whole):
         run(VQGANTraining, part, images, labels, tmp_path / "parts", fabric)
@@ -147,7 +162,7 @@ def test_a_run_is_evaluated_and_goes_on_where_it_stopped(folder: Path, fabric: F
 def test_a_decoder_learns_on_and_tokens_stay(folder: Path, fabric: Fabric, tmp_path: Path) -> None:
     images, labels = avatars.load("train", FACES, SIDE, folder)
     run(VQGANTraining, make(folder, 2), images, labels, tmp_path / "tokens", fabric)
-    decoder = make(folder, 3, frozen_from=tmp_path / "tokens", discriminator_warmup=0)
+    decoder = make(folder, 3, frozen_from=tmp_path / "tokens", losses={"discriminator_warmup": 0})
     run(VQGANTraining, decoder, images, labels, tmp_path / "decoder", fabric)
     first, second = (
         load_average(newest_checkpoint(tmp_path / name), VQGAN(make(folder).vqgan)) for name in ("tokens", "decoder")

@@ -1,17 +1,16 @@
-"""What the transformer sees of tokens, and positions against geometry."""
+"""What the transformer sees of tokens, and of drafts."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from training.nets.hourglass import FEW, Hourglass, HourglassConfig, attend, axial_rotation, rotate
+from training.nets.hourglass import Hourglass, HourglassConfig
 
 TINY = HourglassConfig(
     **{"tokens": 8, "vocabulary": 96, "classes": 3, "widths": (16, 24), "heads": (2, 3), "depths": (1, 1, 1)},
-    **{"head": 8, "features": 12, "regions": 2, "codes": 10, "image_embedding": 5},
+    **{"head": 8, "features": 12, "regions": 2, "codes": 10, "unigram_rank": 2, "draft": 5},
 )
 
 
@@ -20,11 +19,10 @@ def speaking(config: HourglassConfig = TINY) -> Hourglass:
     network = Hourglass(config)
     if config.codes:
         network.token_head.set_codes(torch.randn_like(network.token_head.codes))
-    for parameter in (
-        *(network.out.weight, network.out.bias, network.image_embedding_in.weight),
-        *(network.token_head.bias, network.token_head.image_key[2].weight),
-    ):
+    for parameter in (network.out.weight, network.out.bias, network.token_head.bias, network.unigram_queries):
         torch.nn.init.normal_(parameter)
+    for layer in (network.draft.enter, network.draft.outer, network.draft.inner) if network.draft else ():
+        torch.nn.init.normal_(layer.weight, std=0.1)
     return network.requires_grad_(False)
 
 
@@ -39,22 +37,56 @@ def test_at_first_tokens_are_as_likely_as_their_biases_say() -> None:
     assert torch.equal(network(tokens, labels), network.token_head.bias[network.token_head.regions].expand(3, -1, -1))
 
 
-@pytest.mark.parametrize("config", [TINY, replace(TINY, regions=1, codes=None)], ids=["codes", "learned"])
-def test_logits_are_those_of_the_head_which_is_given_the_image_embedding(config: HourglassConfig) -> None:
+@pytest.mark.parametrize("config", [TINY, replace(TINY, regions=1, codes=None, draft=0)], ids=["codes", "learned"])
+def test_logits_are_those_of_the_head_which_is_given_what_is_constant(config: HourglassConfig) -> None:
     network, (tokens, labels) = speaking(config), inputs()
-    embedding = torch.randn(3, 5)
-    hidden = network.predict(tokens, labels, embedding)
-    assert hidden.shape == (3, 64, 18)
-    assert torch.equal(hidden[:, :, 12:17], embedding[:, None].expand(3, 64, 5))
-    assert torch.equal(network(tokens, labels, embedding), network.token_head.logits(hidden, tokens))
+    hidden = network.predict(tokens, labels)
+    assert hidden.shape == (3, 64, 12 + 2 + 1)
+    assert torch.equal(hidden[:, :, 12:14], network.unigram_queries[labels])
+    assert torch.equal(network(tokens, labels), network.token_head.logits(hidden, tokens))
 
 
-def test_an_embedding_of_zeros_is_none_and_another_is_heard_everywhere() -> None:
+def test_at_first_a_draft_changes_nothing() -> None:
+    """What reads it is silent until it has learned."""
+    network, (tokens, labels) = Hourglass(TINY), inputs()
+    torch.nn.init.normal_(network.out.weight)
+    assert torch.equal(network.predict(tokens, labels, torch.randn(3, 64, 5)), network.predict(tokens, labels))
+
+
+def test_a_draft_of_zeros_says_nothing_and_another_is_heard_everywhere() -> None:
+    """At the input, between the layers of both levels, and before the output: each alone is heard by all tokens."""
     network, (tokens, labels) = speaking(), inputs()
     none = network.predict(tokens, labels)
-    assert torch.equal(none, network.predict(tokens, labels, torch.zeros(3, 5)))
-    features = network.predict(tokens, labels, torch.randn(3, 5))[..., :12]
-    assert (features != none[..., :12]).any(2).all()
+    torch.testing.assert_close(network.predict(tokens, labels, torch.zeros(3, 64, 5)), none)
+    draft = torch.zeros(3, 64, 5)
+    draft[:, 20] = torch.randn(3, 5)
+    layers = {name: getattr(network.draft, name).weight.clone() for name in ("enter", "outer", "inner")}
+    for heard in layers:
+        for name, weight in layers.items():
+            getattr(network.draft, name).weight.copy_(weight if name == heard else torch.zeros_like(weight))
+        changed = network.predict(tokens, labels, draft)[..., :12]
+        assert (changed != none[..., :12]).any(2).all(), heard
+
+
+def test_a_draft_shifts_what_leaves_each_norm_at_its_place() -> None:
+    """By as much for each token, and by what squares of tokens say at the inner level."""
+    network = speaking()
+    draft = torch.randn(3, 64, 5)
+    added, (before, within, after) = network.draft(draft, network.shorten)
+    assert added.shape == (3, 64, 16) and [len(each) for each in (before, within, after)] == [2, 2, 3]
+    assert {each.shape for each in (*before, *after)} == {(3, 64, 16)} and {each.shape for each in within} == {
+        (3, 16, 24)
+    }
+    entered: list[Tensor] = []
+    network.before.attention[0].qkv.register_forward_pre_hook(lambda module, arguments: entered.append(*arguments))
+    x = torch.randn(3, 64, 16)
+    network.before(x, before)
+    network.before(x)
+    torch.testing.assert_close(entered[0] - entered[1], before[0])
+    moved = draft.clone()
+    moved[:, 9] += 1  # the second row and column of tokens lie in the first square
+    _, (_, changed, _) = network.draft(moved, network.shorten)
+    assert ((changed[0] != within[0]).any(2).nonzero()[:, 1] == 0).all()
 
 
 def test_of_tokens_that_are_not_known_their_place_alone_is_seen() -> None:
@@ -69,17 +101,6 @@ def test_of_tokens_that_are_not_known_their_place_alone_is_seen() -> None:
     everything = torch.ones_like(known)
     assert torch.equal(network.predict(tokens, labels, known=everything), network.predict(tokens, labels))
     assert (network.predict(tokens, labels) != hidden).any(2).all()
-
-
-def test_an_image_is_embedded_by_the_codes_of_its_known_tokens() -> None:
-    network, (tokens, _) = speaking(), inputs()
-    known = torch.rand(3, 64) < 0.5
-    embedding, labels = network.embed_image(tokens, known)
-    assert embedding.shape == (3, 5) and labels.shape == (3, 4)
-    expected = network.image_embedder(network.token_head.codes_of(tokens), known)
-    torch.testing.assert_close((embedding, labels), expected)
-    others = torch.where(known, tokens, torch.randint(96, tokens.shape))
-    torch.testing.assert_close(network.embed_image(others, known), (embedding, labels))
 
 
 def test_logits_are_linear_so_that_guidance_may_mix_what_they_are_made_of() -> None:
@@ -105,7 +126,7 @@ def test_equal_codes_mean_the_same_and_are_as_likely() -> None:
 def test_a_region_reads_its_own_codes() -> None:
     network, (tokens, labels) = speaking(), inputs()
     entered: list[Tensor] = []
-    network.before.register_forward_pre_hook(lambda module, arguments: entered.append(*arguments))
+    network.before.register_forward_pre_hook(lambda module, arguments: entered.append(arguments[0]))
     network.predict(tokens, labels)
     network.token_head.codes[3] = torch.randn(96, 10)
     network.predict(tokens, labels)
@@ -116,11 +137,11 @@ def test_a_region_reads_its_own_codes() -> None:
 def test_squares_of_tokens_become_one_and_are_told_apart_again() -> None:
     network = Hourglass(TINY)
     x = torch.arange(64.0).view(1, 64, 1).repeat(2, 1, 3)
-    short = network._shorten(x)
+    short = network.shorten(x)
     assert short.shape == (2, 16, 12)
     assert short[0, 0].view(4, 3)[:, 0].tolist() == [0, 1, 8, 9]
     assert short[0, 6].view(4, 3)[:, 0].tolist() == [20, 21, 28, 29]
-    assert torch.equal(network._widen(short), x)
+    assert torch.equal(network.widen(short), x)
 
 
 def test_every_token_depends_on_every_other() -> None:
@@ -128,28 +149,6 @@ def test_every_token_depends_on_every_other() -> None:
     changed = tokens.clone()
     changed[:, 0] = (tokens[:, 0] + 1) % 96
     assert (network.predict(tokens, labels) != network.predict(changed, labels)).any(2).all()
-
-
-def test_rotation_tells_by_how_much_positions_differ() -> None:
-    """Products of rotated vectors depend on the distance between two tokens in each axis, and on nothing else."""
-    q, k = torch.randn(2, 16, dtype=torch.double)
-    rotation = axial_rotation(8, 16).double()
-    products = rotate(q.expand(64, -1), rotation) @ rotate(k.expand(64, -1), rotation).T
-    products = products.view(8, 8, 8, 8)  # row and column of q, row and column of k
-    torch.testing.assert_close(products[2, 3, 4, 1], products[5, 6, 7, 4], atol=1e-5, rtol=0)
-    torch.testing.assert_close(products[3, 3, 3, 3], q @ k, atol=1e-5, rtol=0)
-    assert abs(products[2, 3, 4, 1] - products[2, 3, 1, 4]) > 1e-3
-
-
-@pytest.mark.parametrize("tokens", [16, FEW + 1])
-def test_attention_is_the_same_in_parts(tokens: int) -> None:
-    q, k, v, gradient = torch.randn(4, 2, 3, tokens, 8)
-    fused, own = ([x.clone().requires_grad_() for x in (q, k, v)] for _ in range(2))
-    F.scaled_dot_product_attention(*fused).backward(gradient)
-    attend(*own).backward(gradient)
-    torch.testing.assert_close(attend(q, k, v), attend(*own).detach())
-    for a, b in zip(own, fused, strict=True):
-        torch.testing.assert_close(a.grad, b.grad)
 
 
 @pytest.mark.parametrize("fields", [{"shorten": 3}, {"shorten": 9}, {"regions": 3}])

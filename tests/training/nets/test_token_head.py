@@ -6,14 +6,12 @@ from torch import Tensor
 
 from training.nets.token_head import TokenHead, pick
 
-SIDE, VOCABULARY, WIDTH = 8, 96, 12 + 5 + 2
+SIDE, VOCABULARY, WIDTH = 8, 96, 12 + 2
 
 
 def make(codes: int | None = 10, regions: int = 2) -> TokenHead:
     """A head of random codes, keys and biases."""
-    head = TokenHead(
-        side=SIDE, regions=regions, vocabulary=VOCABULARY, codes=codes, features=12, image_embedding=5, unigram_rank=2
-    )
+    head = TokenHead(side=SIDE, regions=regions, vocabulary=VOCABULARY, codes=codes, features=12, unigram_rank=2)
     if codes:
         head.set_codes(torch.randn_like(head.codes))
     for tensor in (head.bias, head.unigram_keys):
@@ -29,7 +27,7 @@ def inputs() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize(("codes", "regions"), [(10, 2), (None, 1)], ids=["codes", "learned"])
 def test_logits_are_products_with_keys_a_bias_and_a_bonus(codes: int | None, regions: int) -> None:
     head, (tokens, hidden) = make(codes, regions), inputs()
-    keys = torch.cat([head.key(head.codes), head.image_key(head.codes), head.unigram_keys], dim=2)
+    keys = torch.cat([head.key(head.codes), head.unigram_keys], dim=2)
     expected = torch.empty(3, 64, VOCABULARY)
     for i in range(3):
         for row in range(SIDE):

@@ -90,3 +90,10 @@ def test_the_middle_of_a_window_is_that_of_the_whole() -> None:
 
 def test_each_neighbourhood_has_a_score() -> None:
     assert PatchDiscriminator()(torch.randn(2, 3, 64, 96)).shape == (2, 1, 4, 6)
+
+
+def test_without_convolutions_the_linear_path_draws_alone() -> None:
+    network = VQGAN(replace(TINY, decoder=(), decoder_blocks=(), lapped=6))
+    latents = torch.randn(2, 4, 3, 3)
+    assert torch.equal(network.decoder(latents), network.decoder.linear(latents))
+    assert network.decoder(latents).shape == (2, 3, 96, 96)
