@@ -17,7 +17,7 @@ from training.data.datasets import load
 from training.data.images import Images, signed
 from training.distributed import average_gradients
 from training.muon import Muon
-from training.nets.dequantiser import Dequantiser, latent_error, pixel_metric, spoil
+from training.nets.dequantiser import Dequantiser, count_and_spoil, latent_error, pixel_metric, spoil
 from training.nets.hourglass import Hourglass, HourglassConfig
 from training.nets.layout import channels_last
 from training.nets.vqgan import VQGAN, VQGANConfig, region_map
@@ -76,11 +76,8 @@ class DequantiserTraining:
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
         latents, tokens, regions = self._encode(images)
         counts = self.networks.get_buffer("counts")
-        numbered = tokens + self.config.vqgan.codes * regions
-        counts += torch.bincount(numbered.flatten(), minlength=counts.numel()).view(counts.shape)
-        wrong, share = torch.rand(2, len(images), 1, 1, generator=rng, device=images.device)
-        share = torch.where(wrong < self.config.spoiled, self.config.most_spoiled * share, 0)
-        error = self._error(self.vqgan, spoil(tokens, share, counts, regions, rng), latents)
+        given = count_and_spoil(tokens, self.config.spoiled, self.config.most_spoiled, counts, regions, rng)
+        error = self._error(self.vqgan, given, latents)
         loss = (error + TINY).sqrt().mean()
         self.dequantiser.zero_grad()
         loss.backward()

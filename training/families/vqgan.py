@@ -20,7 +20,7 @@ from training.distributed import average_gradients, gather_rows
 from training.families.dequantiser import optimizers
 from training.init.lapped import fit_lapped
 from training.init.pca_kmeans import init_vqgan
-from training.nets.dequantiser import spoil
+from training.nets.dequantiser import count_and_spoil
 from training.nets.layout import channels_last
 from training.nets.vqgan import FACTOR, VQGAN, PatchDiscriminator, VQGANConfig, region_map
 from training.pixel_losses import PixelLossConfig, PixelLosses, psnr
@@ -150,13 +150,7 @@ class VQGANTraining:
         """What the decoder reads of images, some of whose tokens are wrong: (B, C, h, w)."""
         tokens = self.vqgan.encode(images)
         regions = region_map(tokens.shape[1], tokens.shape[2], self.config.vqgan.regions).to(tokens.device)
-        counts = self.usage
-        counts += torch.bincount((tokens + counts.shape[1] * regions).flatten(), minlength=counts.numel()).view_as(
-            counts
-        )
-        wrong, share = torch.rand(2, len(images), 1, 1, generator=rng, device=images.device)
-        share = torch.where(wrong < self.config.spoiled, self.config.most_spoiled * share, 0)
-        tokens = spoil(tokens, share, counts, regions, rng)
+        tokens = count_and_spoil(tokens, self.config.spoiled, self.config.most_spoiled, self.usage, regions, rng)
         return self.vqgan.dequantise(self.vqgan.embed(tokens, regions))
 
     @torch.no_grad()

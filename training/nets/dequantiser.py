@@ -7,10 +7,8 @@ around. And tokens that a prior drew are not all right: what does not fit is rep
 import torch
 from torch import Tensor, nn
 
-from training.nets.transformer import Trunk
+from training.nets.transformer import Trunk, perceptron
 from training.recipe import config
-
-ENTER = 256  # width between a code and what enters
 
 
 @config
@@ -36,7 +34,7 @@ class Dequantiser(Trunk):
     def __init__(self, config: DequantiserConfig, latent: int) -> None:
         super().__init__(config.tokens, config.widths, config.heads, config.depths, config.head, config.shorten)
         outer = config.widths[0]
-        self.token = nn.Sequential(nn.Linear(latent, ENTER), nn.ReLU(), nn.Linear(ENTER, outer))
+        self.token = perceptron(latent, outer)
         self.position = nn.Parameter(0.02 * torch.randn(config.tokens**2, outer))
         self.leave = nn.Linear(outer, latent)
         nn.init.zeros_(self.leave.weight)
@@ -83,3 +81,13 @@ def spoil(tokens: Tensor, share: Tensor, counts: Tensor, regions: Tensor, rng: t
         other[:, here] = torch.searchsorted(cumulative, u[:, here] * cumulative[-1]).clamp(max=len(count) - 1)
     wrong = torch.rand(tokens.shape, generator=rng, device=tokens.device) < share
     return torch.where(wrong, other, tokens)
+
+
+def count_and_spoil(
+    tokens: Tensor, spoiled: float, most: float, counts: Tensor, regions: Tensor, rng: torch.Generator
+) -> Tensor:
+    """Add tokens (B, h, w) to `counts`, and spoil up to a share `most` of them in a share `spoiled` of the pictures."""
+    numbered = tokens + counts.shape[1] * regions
+    counts += torch.bincount(numbered.flatten(), minlength=counts.numel()).view_as(counts)
+    wrong, share = torch.rand(2, len(tokens), 1, 1, generator=rng, device=tokens.device)
+    return spoil(tokens, torch.where(wrong < spoiled, most * share, 0), counts, regions, rng)

@@ -14,8 +14,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from training.nets.token_head import TokenHead, perceptron
-from training.nets.transformer import Shifts, Trunk
+from training.nets.token_head import TokenHead
+from training.nets.transformer import Shifts, Trunk, perceptron
 from training.recipe import config
 
 READ = 64  # numbers that a draft is read as, a token

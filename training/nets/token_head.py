@@ -14,17 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.nets.transformer import perceptron
 from training.nets.vqgan import blocks, region_map, unblocks
 
-HIDDEN = 256  # width between a code and what is made of it
 LEARNED = 64  # length of the codes of tokens that have none
 ROWS = 256  # logits of so many tokens are held at a time
 BLOCK = 64  # tokens of the vocabulary among which one is looked for at a time
-
-
-def perceptron(width_in: int, width_out: int) -> nn.Sequential:
-    """What makes something of a code."""
-    return nn.Sequential(nn.Linear(width_in, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, width_out))
 
 
 class TokenHead(nn.Module):

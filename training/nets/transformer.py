@@ -7,10 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+HIDDEN = 256  # width between a code and what is made of it
 FEW = 256  # tokens: up to so many, attention in parts is the faster to learn
 
 
 Shifts = tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]  # before, within, after and for the last norm
+
+
+def perceptron(width_in: int, width_out: int) -> nn.Sequential:
+    """What makes something of a code."""
+    return nn.Sequential(nn.Linear(width_in, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, width_out))
 
 
 class Attention(nn.Module):
