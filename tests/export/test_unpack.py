@@ -9,7 +9,6 @@ import torch
 
 from export import unpack
 from export.diffusion import ddgan, ddpm
-from export.precision import DIVERGENCE
 from export.sundae import sundae
 from export.weights import constants
 from genfast.bundles import bundle
@@ -46,7 +45,8 @@ def test_the_networks_are_those_of_the_bundle(exported: Path, networks: tuple[Ho
     with torch.inference_mode():
         given = z, label, torch.randn(3, SIDE**2, prior.config.draft)
         exact, again = networks[0](*given).log_softmax(2), prior(*given).log_softmax(2)
-        assert (exact.exp() * (exact - again)).sum(2).mean() < 16 * DIVERGENCE  # keys were rounded to six bits
+        apart, others = ((exact.exp() * (exact - x)).sum(2).mean() for x in (again, again.roll(1, 0)))
+        assert apart < others / 100  # keys were rounded to six bits
         grid = z.unflatten(1, (SIDE, SIDE))
         torch.testing.assert_close(codec.decode(grid), networks[1].decode(grid), atol=0.06, rtol=0)  # eight bits
 
