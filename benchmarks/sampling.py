@@ -16,8 +16,7 @@ import torch
 
 import genfast
 from benchmarks import common
-from export.diffusion import reverse_step
-from export.unpack import unet
+from export.unpack import step_of
 from genfast.bench.speed import medians
 from genfast.models.diffusion import DiffusionModel
 from genfast.samplers import ddgan
@@ -26,16 +25,18 @@ from genfast.types import Floats, Pixels, Tokens
 Make = Callable[[Tokens], ddgan.Step]  # of the labels [B] of a batch
 
 
-def eager(model: genfast.Model, memory_format: torch.memory_format) -> Make:
+def eager(model: DiffusionModel, memory_format: torch.memory_format) -> Make:
     """The model's step in PyTorch, with the weights of its ONNX graph."""
-    network, recipe = unet(model.bundle)
-    network.to(memory_format=memory_format)  # type: ignore[call-overload]  # of torch.nn.Module, by its stubs
-    module, _ = reverse_step(network, recipe)
+    module, _ = step_of(model.bundle)
+    module.network.to(memory_format=memory_format)  # type: ignore[call-overload]  # of torch.nn.Module, by its stubs
+    path = np.array(model.levels)
 
     def make(labels: Tokens) -> ddgan.Step:
         def step(x_t: npt.ArrayLike, t: Tokens, z: Floats | None, noise: Floats) -> tuple[Floats, Floats]:
             with torch.inference_mode():
-                x_prev, x_0 = module(*(torch.from_numpy(np.asarray(x)) for x in (x_t, t, z, noise, labels)))
+                x_prev, x_0 = module(
+                    *(torch.from_numpy(np.asarray(x)) for x in (x_t, path[t], path[t - 1], noise, z, labels))
+                )
                 return x_prev.numpy(), x_0.numpy()
 
         return step

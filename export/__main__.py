@@ -13,7 +13,7 @@ app = typer.Typer(help="Turn checkpoints into bundles.", no_args_is_help=True, p
 app.add_typer(importers.app, name="import")
 
 Out = Annotated[Path, typer.Argument(help="Folder of the bundle; it must not exist.")]
-Half = Annotated[bool, typer.Option("--half", help="Round weights to half precision, for half the size.")]
+Small = Annotated[bool, typer.Option("--small", help="Round weights to eight bits, for a quarter of the size.")]
 
 
 @app.command()
@@ -22,7 +22,7 @@ def ddgan(
     out: Out,
     samples: Annotated[int, typer.Option(min=0, help="Images to draw for the FID in the card; 0 for none.")] = 10_000,
     notes: Annotated[str, typer.Option(help="What the card is to say of the training beside the recipe.")] = "",
-    half: Half = False,
+    small: Small = False,
     near: Annotated[
         Path | None, typer.Option(help="Keep weights as those of this bundle, and a difference in few levels.")
     ] = None,
@@ -30,7 +30,7 @@ def ddgan(
     """Export a denoising diffusion GAN: its averaged weights as one graph of a reverse step."""
     from export.diffusion import ddgan
 
-    ddgan(checkpoint, out, samples, notes, half, near)
+    ddgan(checkpoint, out, samples, notes, small, near)
 
 
 @app.command()
@@ -38,12 +38,12 @@ def ddpm(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint.")],
     out: Out,
     notes: Annotated[str, typer.Option(help="What the card is to say of the training beside the recipe.")] = "",
-    half: Half = False,
+    small: Small = False,
 ) -> None:
     """Export a DDPM: its averaged weights as one graph of a reverse step, for any number of steps up to 1000."""
     from export.diffusion import ddpm
 
-    ddpm(checkpoint, out, notes, half)
+    ddpm(checkpoint, out, notes, small)
 
 
 @app.command()

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from export.diffusion import reverse_step
+from export.diffusion import reverse_step, schedule, step_inputs
 from export.folder import check, new
 from export.graph import parity
 from export.prior import HIDDEN, Frozen, Predict, predict_inputs
@@ -24,6 +24,7 @@ from genfast.bundles import bundle
 from genfast.bundles.bundle import Bundle
 from genfast.errors import UsageError
 from training import registry
+from training.diffusion import ReverseStep, Schedule
 from training.families.ddgan import DDGANRecipe
 from training.families.ddpm import DDPMRecipe
 from training.families.sundae import SundaeRecipe
@@ -33,6 +34,7 @@ from training.nets.token_head import TokenHead
 from training.nets.unet import UNet
 from training.nets.vqgan import FACTOR, VQGAN
 from training.recipe import Recipe
+from training.study.queue import read
 from training.threads import every_core
 
 RECIPES = Path(registry.__file__).with_name("recipes")
@@ -47,7 +49,7 @@ def networks(loaded: Bundle) -> tuple[Frozen, VQGAN, SundaeRecipe, VQGANRecipe]:
         ValueError: the networks do not compute what its graphs compute.
     """
     if loaded.manifest.family != "vq-sundae":
-        raise UsageError(f"{loaded.directory} is of family {loaded.manifest.family}, not vq-sundae")
+        raise UsageError(f"{loaded.directory} is of family {loaded.manifest.family}, not ddgan, ddpm or vq-sundae")
     recipe = _recipe(loaded.manifest.provenance.recipe)
     assert isinstance(recipe, SundaeRecipe) and recipe.vqgan
     of_vqgan = _recipe(loaded.manifest.provenance.codec or recipe.vqgan.name)
@@ -129,26 +131,48 @@ def _products(path: Path, held: dict[str, Tensor], network: nn.Module, call: Cal
     return {f"{name}.weight": held[weight].T.contiguous() for name, weight in zip(called, found, strict=True)}
 
 
-def unet(loaded: Bundle) -> tuple[UNet, DDGANRecipe | DDPMRecipe]:
-    """The U-Net of a diffusion model's bundle, with the recipe of training/recipes that it was made by.
+def step_of(loaded: Bundle) -> tuple[ReverseStep, DDGANRecipe | DDPMRecipe]:
+    """What a diffusion model's bundle computes, with the recipe of training/recipes that it was made by.
 
     Raises:
-        UsageError: it is of another family, or its recipe is none of this project.
+        UsageError: its recipe is none of this project.
         ValueError: the network does not compute what its graph computes.
     """
-    if loaded.manifest.family not in ("ddgan", "ddpm"):
-        raise UsageError(f"{loaded.directory} is of family {loaded.manifest.family}, not ddgan or ddpm")
     recipe = _recipe(loaded.manifest.provenance.recipe)
     assert isinstance(recipe, DDGANRecipe | DDPMRecipe)
-    graph, network = loaded.graph("step", "cpu"), UNet(recipe.unet)
-    held = constants(graph)
+    return _step(loaded.graph("step"), recipe, schedule(recipe)), recipe
+
+
+def _step(path: Path, recipe: DDGANRecipe | DDPMRecipe, levels: Schedule) -> ReverseStep:
+    network, held = UNet(recipe.unet), constants(path)
     # Scale and shift of the one norm whose parameters lost their names.
     scale, shift = (x.flatten() for x in held.values() if x.shape == (recipe.unet.widths[-1], 1, 1))
     norm = {"attention.norm.weight": scale, "attention.norm.bias": shift}
     network.load_state_dict(_pick(held, network) | norm, strict=True)
-    module, make_inputs = reverse_step(network.eval(), recipe)
-    parity(module, graph, make_inputs)
-    return network, recipe
+    module = reverse_step(network, levels)
+    parity(module, path, step_inputs(recipe, len(levels.alpha_bar)))
+    return module
+
+
+def _of_study(loaded: Bundle, runs: Path) -> None:
+    """Checkpoints of a study's points, and of the DDPM that they began as."""
+    plan, base = read(RECIPES / f"{loaded.manifest.provenance.recipe}.toml")
+    assert loaded.manifest.schedule
+    points, levels = plan.points(runs), Schedule(loaded.manifest.schedule.alpha_bar)
+    found: list[tuple[DDGANRecipe | DDPMRecipe, Path, Schedule]] = [
+        (base, loaded.directory / "start.onnx", schedule(base))
+    ]
+    for course in loaded.manifest.schedule.courses:
+        found.append((points[course.graph], loaded.graph(course.graph), levels))
+    for recipe, path, of_graph in found:
+        _write(
+            runs,
+            recipe,
+            _step(path, recipe, of_graph).network,
+            recipe.loop.steps,
+            recipe.loop.steps * recipe.loop.batch,
+            0,
+        )
 
 
 def _write(runs: Path, recipe: Recipe, network: nn.Module, step: int, images: int, hours: float) -> None:
@@ -167,15 +191,16 @@ def checkpoints(directory: Path, runs: Path) -> None:
     """Write checkpoints of a bundle's networks into `runs`, for recipes to start from.
 
     Raises:
-        UsageError: as `networks` and `unet`, or a run is there already.
+        UsageError: as `networks`, or a run is there already.
     """
     loaded = bundle.load(directory)
     provenance = loaded.manifest.provenance
     spent = provenance.images_seen or 0, provenance.hours or 0.0
-    if loaded.manifest.family != "vq-sundae":
-        generator, made = unet(loaded)
-        _write(runs, made, generator, spent[0] // made.loop.batch, *spent)
-        return
+    if loaded.manifest.family in ("ddgan", "ddpm"):
+        if provenance.recipe == "study":
+            return _of_study(loaded, runs)
+        step, made = step_of(loaded)
+        return _write(runs, made, step.network, spent[0] // made.loop.batch, *spent)
     network, codec, recipe, of_vqgan = networks(loaded)
     check(runs / of_vqgan.name, runs / recipe.name)  # now, rather than after minutes
     prior = Hourglass(recipe.hourglass)

@@ -119,12 +119,12 @@ class PixelLikelihood(nn.Module):
 def round_vqgan(network: VQGAN) -> list[Rounded]:
     """Round the weights of a VQ-GAN to what a bundle holds, in place; returns those that it holds in eight bits.
 
-    Codes, the decoder's convolutions and its transformer in eight bits, all else in half precision: tokens are to stay,
-    and a linear path of least squares, whose weights nearly cancel, would draw blocks.
+    Codes, convolutions and the decoder's transformer in eight bits, all else in half precision: a linear path of least
+    squares, whose weights nearly cancel, would draw blocks.
     """
     codes = Rounded.of(network.codebook.numpy())
-    convolutions = [] if network.decoder.network is None else network.decoder.network.modules()
-    filters = [layer for layer in convolutions if isinstance(layer, nn.Conv2d)]
+    convolutions = [network.encoder, *([] if network.decoder.network is None else [network.decoder.network])]
+    filters = [layer for part in convolutions for layer in part.modules() if isinstance(layer, nn.Conv2d)]
     large = [layer.weight for layer in filters if layer.weight.numel() >= SMALLEST]
     stored = [Rounded.filters(weight.numpy()) for weight in large]
     network.half().float()

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +23,14 @@ LARGEST = 90_000_000  # bytes of a file of weights
 
 @dataclass(frozen=True)
 class Rounded:
-    """Weights in eight bits: levels int8 times a scale, plus a start f16.
+    """Weights in eight bits: levels int8 times a scale, plus others as a start.
 
     Of vectors [..., D] the scale is [D], of filters [O, ...] it is [O, 1, ...].
     """
 
     levels: npt.NDArray[np.int8]
     scale: Floats
-    start: npt.NDArray[np.float16] | None = None  # zero by default
+    start: "Rounded | None" = None  # zero by default
 
     @classmethod
     def of(cls, vectors: Floats) -> Self:
@@ -44,16 +44,24 @@ class Rounded:
         return cls(levels.T.reshape(weights.shape), scale.reshape(-1, *[1] * (weights.ndim - 1)))
 
     @classmethod
-    def near(cls, weights: Floats, start: Floats, unit: float) -> Self:
-        """Weights of any shape as what float16 holds of `start`, and a difference in multiples of `unit`."""
-        half = start.astype(np.float16)
-        levels = np.rint((weights - half.astype(np.float32)) / np.float32(unit)).clip(-127, 127)
-        return cls(levels.astype(np.int8), np.full(weights.shape[-1:], unit, np.float32), half)
+    def near(cls, weights: Floats, start: "Rounded", unit: float) -> Self:
+        """Weights of any shape as a start, and a difference to that in multiples of `unit`."""
+        levels = np.rint((weights - start.values) / np.float32(unit)).clip(-127, 127)
+        return cls(levels.astype(np.int8), np.full(weights.shape[-1:], unit, np.float32), start)
+
+    @classmethod
+    def read(cls, path: Path) -> dict[str, Self]:
+        """Those of a graph's constants that `store_half` keeps so, by name, without their starts."""
+        arrays = {weight.name: numpy_helper.to_array(weight) for weight in onnx.load(path).graph.initializer}
+        names = [name.removesuffix(".scale") for name in arrays if f"{name.removesuffix('.scale')}.small" in arrays]
+        return {
+            name: cls(arrays[f"{name}.small"], arrays[f"{name}.scale"]) for name in names if f"{name}.scale" in arrays
+        }
 
     @property
     def values(self) -> Floats:
-        difference: Floats = self.levels * self.scale
-        return difference if self.start is None else difference + self.start.astype(np.float32)
+        own: Floats = self.levels * self.scale
+        return own if self.start is None else own + self.start.values
 
     def stands_for(self, values: Floats) -> bool:
         """Whether `values` are these, perhaps in another shape [..., D]."""
@@ -87,11 +95,14 @@ def store_half(path: Path, rounded: Sequence[Rounded] = ()) -> None:
             stored = found.levels.reshape(values.shape)
             product = full if found.start is None else f"{full}.difference"
             nodes = [cast([f"{full}.levels"]), helper.make_node("Mul", [f"{full}.levels", f"{full}.scale"], [product])]
-            graph.initializer.append(numpy_helper.from_array(found.scale, f"{full}.scale"))
+            held: dict[str, npt.NDArray[Any]] = {"scale": found.scale}
             if found.start is not None:
-                nodes.append(helper.make_node("Cast", [f"{full}.start"], [f"{full}.begun"], to=TensorProto.FLOAT))
-                nodes.append(helper.make_node("Add", [product, f"{full}.begun"], [full]))
-                graph.initializer.append(numpy_helper.from_array(found.start, f"{full}.start"))
+                begun, start = f"{full}.begun", f"{full}.start"
+                nodes.append(helper.make_node("Cast", [start], [f"{start}.levels"], to=TensorProto.FLOAT))
+                nodes.append(helper.make_node("Mul", [f"{start}.levels", f"{start}.scale"], [begun]))
+                nodes.append(helper.make_node("Add", [product, begun], [full]))
+                held |= {"start": found.start.levels, "start.scale": found.start.scale}
+            graph.initializer.extend(numpy_helper.from_array(x, f"{full}.{name}") for name, x in held.items())
         elif np.array_equal(half, values):
             stored, nodes = half, [cast([full])]
         else:
@@ -113,7 +124,9 @@ def constants(path: Path) -> dict[str, Tensor]:
     found = {}
     for name, array in arrays.items():
         values = array.astype(np.float32) * arrays.get(f"{name}.scale", 1)
-        found[name] = torch.as_tensor(values + start if (start := arrays.get(f"{name}.start")) is not None else values)
+        if (start := arrays.get(f"{name}.start")) is not None:
+            values += start.astype(np.float32) * arrays[f"{name}.start.scale"]
+        found[name] = torch.as_tensor(values)
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from genfast.attributes import Settings
 from genfast.bundles import bundle, catalog, hub
 from genfast.bundles.bundle import Bundle
+from genfast.bundles.manifest import Course, Manifest
 from genfast.errors import AbsentError, UsageError
 from genfast.inpainting.fill import inpaint
 from genfast.models import drafts
@@ -63,7 +64,7 @@ def load(
 ) -> Model:
     """Load a model of the catalogue by name, or of the folder of a bundle, to draw with; a VQ-GAN encodes and decodes.
 
-    `steps` picks the weights that were trained for so many steps, `loss` those trained by that loss; a model of tokens
+    `steps` must be a number that there are weights for, those trained by `loss` where one is given; a model of tokens
     takes any number of steps, a DDPM any up to its own. `device` is "auto", "cpu", "cuda" or "cuda:N", or several as in
     "cuda:0,cuda:1": then `sample` and `batches` draw in a process for each, and a script needs an
     `if __name__ == "__main__":` around what it does. `threads` is for the CPU, a process. `ray` is the address of a Ray
@@ -89,7 +90,7 @@ def load(
     loaded = bundle.load(folder)
     known = name if name in catalog.entries() else loaded.manifest.name
     if ray is not None:
-        model = _open(loaded, known, steps, "cpu", threads)
+        model = _open(loaded, known, steps, loss, "cpu", threads)
         again = partial(load, name if name in catalog.entries() else str(folder.resolve()), steps=steps, loss=loss)
         return Workers.of(model, Cluster(ray, model, again, device, threads or 1))
     first, *others = device.split(",")
@@ -97,14 +98,14 @@ def load(
         parse(other)
     if others and threads is None:
         threads = max(1, cores() // (1 + len(others)))
-    model = _open(loaded, known, steps, first, threads)
+    model = _open(loaded, known, steps, loss, first, threads)
     if not others:
         return model
-    again = partial(load, str(folder.resolve()), steps=steps, threads=threads)
+    again = partial(load, str(folder.resolve()), steps=steps, loss=loss, threads=threads)
     return Workers.of(model, Processes(model, [partial(again, device=other) for other in others]))
 
 
-def _open(loaded: Bundle, name: str, steps: int | None, device: str, threads: int | None) -> Model:
+def _open(loaded: Bundle, name: str, steps: int | None, loss: str | None, device: str, threads: int | None) -> Model:
     """The model of a bundle on one device."""
     manifest = loaded.manifest
 
@@ -112,16 +113,12 @@ def _open(loaded: Bundle, name: str, steps: int | None, device: str, threads: in
         return Session(partial(loaded.graph, role), device, threads, **how)
 
     if manifest.family in ("ddgan", "ddpm"):
-        assert manifest.steps  # as every manifest of these families
-        total = manifest.steps
-        taken = total if steps is None else steps
-        if manifest.family == "ddgan" and taken != total:
-            raise UsageError(f"{name} has no weights for {steps} steps; weights exist for: {total}")
-        if not 1 <= taken <= total:
-            raise UsageError(f"{name} takes 1 to {total} steps, not {steps}")
-        levels = tuple(t * total // taken for t in range(taken + 1))
+        course = _course(manifest, name, steps, loss)
         told = AncestralOptions() if manifest.classes else None
-        return DiffusionModel(loaded, name, taken, told, RePaintOptions(), session("step"), levels)
+        step = session(course.graph)
+        return DiffusionModel(loaded, name, course.steps, told, RePaintOptions(), step, course.levels)
+    if loss is not None:
+        raise UsageError(f"{name} takes no loss")
     if manifest.family == "vq-sundae":
         assert manifest.tokens
         options = manifest.sampling.options or MaskGITOptions()
@@ -150,6 +147,29 @@ def _open(loaded: Bundle, name: str, steps: int | None, device: str, threads: in
             raise UsageError(f"{name} is of family inpainter, which fills in one step, not {steps}")
         return InpainterModel(loaded, name, 1, None, None, session("fill"))
     raise UsageError(f"{name} is of family {manifest.family} and draws nothing")
+
+
+def _course(manifest: Manifest, name: str, steps: int | None, loss: str | None) -> Course:
+    """What a diffusion model is to go through in so many steps."""
+    assert manifest.schedule and manifest.steps  # as every manifest of these families
+    total = manifest.steps
+    if manifest.family == "ddpm":
+        if loss is not None:
+            raise UsageError(f"{name} takes no loss")
+        if steps is not None and not 1 <= steps <= total:
+            raise UsageError(f"{name} takes 1 to {total} steps, not {steps}")
+        taken = steps or total
+        return Course(levels=tuple(t * total // taken for t in range(taken + 1)))
+    known = [course for course in manifest.schedule.all() if loss in (None, course.loss)]
+    if not known:
+        have = ", ".join(dict.fromkeys(course.loss for course in manifest.schedule.all() if course.loss))
+        raise UsageError(f"{name} has no weights by {loss}; it has: {have}" if have else f"{name} takes no loss")
+    for course in known:
+        if steps in (None, course.steps):
+            return course
+    have = ", ".join(map(str, sorted({course.steps for course in known})))
+    by = f" by {loss}" if loss else ""
+    raise UsageError(f"{name} has no weights for {steps} steps{by}; weights exist for: {have}")
 
 
 def sample(
@@ -184,15 +204,16 @@ def fid(
     seed: int = 0,
     steps: int | None = None,
     attributes: Settings | None = None,
+    options: Options | None = None,
     features: str | None = None,
     device: str = "auto",
 ) -> "list[Score]":
     """Measure the images of folder `a` against those of folder `b`, or `samples` of a model against its test images.
 
     Either may be a statistics file (.npz) instead, as may what a model is to be measured `against`. Each score has FID,
-    KID, precision and recall as one extractor sees them: `features`, by default all that ship and fit. `steps` and
-    `attributes` are those of the model. Raises what `load`, folders.between, folders.against and evaluate.evaluate
-    raise.
+    KID, precision and recall as one extractor sees them: `features`, by default all that ship and fit. `steps`,
+    `attributes` and `options` are those of the model. Raises what `load`, folders.between, folders.against and
+    evaluate.evaluate raise.
 
     >>> [score.fid for score in genfast.fid("fashion28", steps=4)]
     """
@@ -205,4 +226,6 @@ def fid(
         references = folders.against(Path(against), features, device=device)
     else:
         references = evaluate.references(evaluate.images_of(model), features, device=device)
-    return evaluate.evaluate(model.batches(range(samples), seed=seed, attributes=attributes), references)
+    return evaluate.evaluate(
+        model.batches(range(samples), seed=seed, attributes=attributes, options=options), references
+    )

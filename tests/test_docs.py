@@ -208,7 +208,7 @@ def test_every_command_has_an_example_in_its_help() -> None:
         ("genfast --version", ""),
         ("genfast --install-completion", ""),
         ("genfast --install-completions", "--install-completions"),
-        ("python -m training run training/recipes/fashion28-t4.toml --devices 2", ""),
+        ("python -m training run training/recipes/fashion28.toml --devices 2", ""),
         ("python -m training run a.toml --colour red", "--colour"),
         ("python -m export nothing", "No such command 'nothing'"),
         ("python -m export features fashion OUT", ""),

@@ -1,32 +1,29 @@
-"""The diffusion process of the paper, eq. 1-2: levels, forward samples and the posterior."""
+"""The diffusion process of the paper, eq. 1-2: levels of noise, forward samples and the posterior."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
+import numpy as np
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from training.recipe import config
 
 
-def at(table: Tensor, t: Tensor) -> Tensor:
-    """Entries t (B,) of a table over t = 0..T, shaped to multiply images: (B, 1, 1, 1)."""
-    return table[t][:, None, None, None]
-
-
 class Schedule(nn.Module):
-    """T noise levels by their alpha_bar; tables over t = 0..T of what q(x_t | x_0) and q(x_{t-1} | x_t, x_0) need."""
+    """Levels of noise by their alpha_bar, and through which of them a number of steps goes.
 
-    alpha_bar: Tensor
-    log_snr: Tensor
-    signal: Tensor
-    noise: Tensor
-    alpha: Tensor
-    c_0: Tensor
-    c_t: Tensor
-    sigma: Tensor
+    `paths` has T + 1 levels, rising from 0, for each T. Functions take levels (B,) and images (B, C, H, W); `s` is the
+    level, below `t`, that a step leads to.
+    """
 
-    def __init__(self, alpha_bar: Sequence[float]) -> None:
-        """Take alpha_bar for t = 0..T, falling from exactly 1.
+    alpha_bar: Tensor  # (L + 1,) f64: near levels differ by little
+    log_snr: Tensor  # (L + 1,)
+
+    def __init__(self, alpha_bar: Sequence[float], paths: Mapping[int, Sequence[int]] | None = None) -> None:
+        """Take alpha_bar of levels 0..L, falling from exactly 1; without `paths`, L steps go through all.
 
         Raises:
             ValueError: the levels do not start at 1 and fall.
@@ -35,40 +32,39 @@ class Schedule(nn.Module):
         levels = torch.tensor(alpha_bar, dtype=torch.float64)
         if len(levels) < 2 or levels[0] != 1 or (levels.diff() >= 0).any() or levels[-1] <= 0:
             raise ValueError(f"alpha_bar must start at 1 and fall within (0, 1]: {list(alpha_bar)}")
-        self.steps = len(levels) - 1
-        previous = torch.cat([levels[:1], levels[:-1]])  # alpha_bar_{t-1}; unused at t = 0
-        alpha = levels / previous
-        noise, noise_previous = 1 - levels, 1 - previous
-        table = {
-            "alpha_bar": levels,
-            "log_snr": torch.logit(levels.clamp(max=1 - 1e-6)),
-            "signal": levels.sqrt(),
-            "noise": noise.sqrt(),
-            "alpha": alpha,
-            # q(x_{t-1} | x_t, x_0) = N(c_0 x_0 + c_t x_t, sigma^2 I); at t = 1 it is x_0 itself.
-            "c_0": previous.sqrt() * (1 - alpha) / noise.clamp(min=1e-12),
-            "c_t": alpha.sqrt() * noise_previous / noise.clamp(min=1e-12),
-            "sigma": (noise_previous / noise.clamp(min=1e-12) * (1 - alpha)).sqrt(),
-        }
-        for name, values in table.items():
-            self.register_buffer(name, values.float(), persistent=False)
+        self.paths = {len(levels) - 1: tuple(range(len(levels)))} if paths is None else paths
+        self.register_buffer("alpha_bar", levels, persistent=False)
+        self.register_buffer("log_snr", torch.logit(levels.clamp(max=1 - 1e-6)).float(), persistent=False)
+
+    def _at(self, level: Tensor) -> Tensor:
+        return self.alpha_bar[level][:, None, None, None]
 
     def q_sample(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Draw x_t ~ q(x_t | x_0) (eq. 2)."""
-        return at(self.signal, t) * x_0 + at(self.noise, t) * noise
+        signal = self._at(t)
+        return signal.sqrt().float() * x_0 + (1 - signal).sqrt().float() * noise
 
-    def q_step(self, x_previous: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Draw x_t ~ q(x_t | x_{t-1}) (eq. 1)."""
-        alpha = at(self.alpha, t)
-        return alpha.sqrt() * x_previous + (1 - alpha).sqrt() * noise
+    def q_step(self, x_s: Tensor, t: Tensor, s: Tensor, noise: Tensor) -> Tensor:
+        """Draw x_t ~ q(x_t | x_s) (eq. 1)."""
+        alpha = self._at(t) / self._at(s)
+        return alpha.sqrt().float() * x_s + (1 - alpha).sqrt().float() * noise
 
-    def posterior_sample(self, x_0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Draw x_{t-1} ~ q(x_{t-1} | x_t, x_0)."""
-        return at(self.c_0, t) * x_0 + at(self.c_t, t) * x_t + at(self.sigma, t) * noise
+    def posterior(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """c_0, c_t and sigma (B, 1, 1, 1) of q(x_s | x_t, x_0) = N(c_0 x_0 + c_t x_t, sigma^2 I)."""
+        here, there = self._at(t), self._at(s)
+        alpha, left = here / there, (1 - there) / (1 - here)
+        scales = there.sqrt() * (1 - alpha) / (1 - here), alpha.sqrt() * left, ((1 - alpha) * left).sqrt()
+        c_0, c_t, sigma = (scale.float() for scale in scales)
+        return c_0, c_t, sigma
+
+    def posterior_sample(self, x_0: Tensor, x_t: Tensor, t: Tensor, s: Tensor, noise: Tensor) -> Tensor:
+        """Draw x_s ~ q(x_s | x_t, x_0)."""
+        c_0, c_t, sigma = self.posterior(t, s)
+        return c_0 * x_0 + c_t * x_t + sigma * noise
 
 
 class ReverseStep(nn.Module):
-    """One whole reverse step (eq. 10): predict x_0, then draw x_{t-1} from the posterior. This is what gets exported.
+    """One whole reverse step (eq. 10): predict x_0, then draw x_s from the posterior. This is what gets exported.
 
     x_0 is clipped to [-1, 1]. Most of a garment's background is exactly -1, which no plain output layer would reach,
     and a discriminator would see that before anything else.
@@ -79,22 +75,26 @@ class ReverseStep(nn.Module):
         self.network, self.schedule = network, schedule
 
     def forward(
-        self, x_t: Tensor, t: Tensor, z: Tensor | None, noise: Tensor, label: Tensor | None = None
+        self, x_t: Tensor, t: Tensor, s: Tensor, noise: Tensor, z: Tensor | None = None, label: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Step x_t (B, C, H, W) at t (B,) in 1..T with latent z (B, L) to x_{t-1} and x_0, both (B, C, H, W).
+        """Step x_t (B, C, H, W) from level t (B,) with latent z (B, L) to x_s and x_0, both (B, C, H, W).
 
         `label` (B,) is for a network that can be told a class.
         """
-        x_0 = self.network(x_t, self.schedule.log_snr[t], z, label).clamp(-1, 1)
-        return self.schedule.posterior_sample(x_0, x_t, t, noise), x_0
+        log_snr = self.schedule.log_snr
+        x_0 = self.network(x_t, log_snr[t], log_snr[s], z, label).clamp(-1, 1)
+        return self.schedule.posterior_sample(x_0, x_t, t, s, noise), x_0
 
 
 @config
 class ScheduleConfig:
-    """How many levels, and where: the paper's VP schedule, or levels that a recipe lists by their log-SNR."""
+    """Numbers of steps, and where their levels lie: in the paper's VP schedule, or where a recipe says.
 
-    steps: int = 4
-    log_snr: tuple[float, ...] = ()  # for t = 1..T, falling; empty: VP
+    T steps go through the levels at times 1/T, 2/T, .. 1.
+    """
+
+    steps: PositiveInt | tuple[PositiveInt, ...] = 4
+    log_snr: tuple[float, ...] = ()  # at times evenly spaced up to 1, falling, straight in between; empty: VP
     beta_min: float = 0.1
     beta_max: float = 20.0
 
@@ -102,16 +102,20 @@ class ScheduleConfig:
         """Build the schedule.
 
         Raises:
-            ValueError: the number of log-SNR levels is not `steps`.
+            ValueError: log-SNR is not told as early as the first of so many steps, or does not fall.
         """
+        counts = (self.steps,) if isinstance(self.steps, int) else self.steps
+        times = sorted({Fraction(t, steps) for steps in counts for t in range(steps + 1)})
+        paths = {steps: [times.index(Fraction(t, steps)) for t in range(steps + 1)] for steps in counts}
         if not self.log_snr:
-            return Schedule(vp_alpha_bar(self.steps, self.beta_min, self.beta_max))
-        if len(self.log_snr) != self.steps:
-            raise ValueError(f"{self.steps} steps need as many log_snr levels, not {len(self.log_snr)}")
-        return Schedule([1.0, *torch.tensor(self.log_snr, dtype=torch.float64).sigmoid().tolist()])
+            return Schedule([vp_alpha_bar(float(time), self.beta_min, self.beta_max) for time in times], paths)
+        if len(self.log_snr) < max(counts):
+            raise ValueError(f"{max(counts)} steps need as many log_snr levels, not {len(self.log_snr)}")
+        told = [k / len(self.log_snr) for k in range(1, len(self.log_snr) + 1)]
+        log_snr = np.interp([float(time) for time in times[1:]], told, self.log_snr)
+        return Schedule([1.0, *(1 / (1 + np.exp(-log_snr))).tolist()], paths)
 
 
-def vp_alpha_bar(steps: int, beta_min: float = 0.1, beta_max: float = 20.0) -> list[float]:
-    """alpha_bar at t = 0..T of the variance-preserving SDE, as Denoising Diffusion GANs samples it (appendix A)."""
-    time = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    return torch.exp(-0.5 * time**2 * (beta_max - beta_min) - time * beta_min).tolist()
+def vp_alpha_bar(time: float, beta_min: float = 0.1, beta_max: float = 20.0) -> float:
+    """alpha_bar of the variance-preserving SDE at a time in 0..1 (Denoising Diffusion GANs, appendix A)."""
+    return math.exp(-0.5 * time**2 * (beta_max - beta_min) - time * beta_min)

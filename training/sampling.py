@@ -10,10 +10,8 @@ from torch import Tensor
 
 from genfast.models.drafts import Drafts
 from genfast.samplers import ddgan
-from genfast.samplers.noise import Purpose, normal
 from genfast.samplers.token_step import TokenBatch, TokenNetwork
 from genfast.types import Floats, Mask, Pixels, Tokens
-from training.data.images import Images, signed
 from training.diffusion import ReverseStep, Schedule
 from training.distributed import gather_rows
 from training.nets.hourglass import Hourglass
@@ -24,41 +22,32 @@ BATCH = 100
 
 @torch.no_grad()
 def sample(
-    network: UNet, schedule: Schedule, n: int, fabric: Fabric, begin: tuple[Images, int] | None = None
+    network: UNet, schedule: Schedule, n: int, fabric: Fabric, steps: int | None = None, seed: int = 0
 ) -> Pixels:
-    """Draw images 0..n-1 of seed 0, shared out over the processes: [n, H, W, C] uint8 in every process.
+    """Draw images 0..n-1 of a seed, shared out over the processes: [n, H, W, C] uint8 in every process.
 
-    Classes take turns. With `begin` = (images, k) the last k steps alone are run, from x_k of the first n of these, and
-    none is told.
+    Classes take turns. `steps` is a number of steps of the schedule, by default its largest.
     """
     reverse, config = ReverseStep(network, schedule), network.config
     labels: Tokens | None = None
+    steps = steps or max(schedule.paths)
+    path = np.array(schedule.paths[steps])
 
     def step(
         x_t: npt.ArrayLike, t: Tokens, z: Floats | None, noise: Floats
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        inputs = (None if array is None else _tensor(array, fabric) for array in (x_t, t, z, noise, labels))
-        x_previous, x_0 = reverse(*inputs)
-        return x_previous.cpu().numpy(), x_0.cpu().numpy()
+        arrays = x_t, path[t], path[t - 1], noise, z, labels
+        x_s, x_0 = reverse(*(None if array is None else _tensor(array, fabric) for array in arrays))
+        return x_s.cpu().numpy(), x_0.cpu().numpy()
 
     parts = []
     share = -(-n // fabric.world_size)
     mine = range(fabric.global_rank * share, (fabric.global_rank + 1) * share)
+    shape = (config.channels, config.size, config.size)
     for indices in (mine[i : i + BATCH] for i in range(0, share, BATCH)):
         labels = np.array(indices) % config.classes if config.classes else None
         latent = config.latent or None
-        if begin is None:
-            shape = (config.channels, config.size, config.size)
-            steps = schedule.steps
-            parts.append(ddgan.sample(step, steps=steps, latent=latent, shape=shape, seed=0, indices=indices))
-        else:
-            images, k = begin
-            labels = None if labels is None else np.full_like(labels, config.classes)
-            pixels = torch.from_numpy(np.stack([images[i] for i in indices])).to(fabric.device)  # (B, H, W, C)
-            x_0 = signed(pixels.permute(0, 3, 1, 2))
-            noise = torch.from_numpy(normal(0, indices, k, Purpose.PRIOR, x_0.shape[1:])).to(fabric.device)
-            x_k = schedule.q_sample(x_0, torch.full((len(x_0),), k, device=x_0.device), noise)
-            parts.append(ddgan.denoise(step, x_k.cpu().numpy(), steps=k, latent=latent, seed=0, indices=indices))
+        parts.append(ddgan.sample(step, steps=steps, latent=latent, shape=shape, seed=seed, indices=indices))
     pictures: Pixels = gather_rows(fabric, torch.from_numpy(np.concatenate(parts)))[:n].cpu().numpy()
     return pictures
 

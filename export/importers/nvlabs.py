@@ -34,7 +34,7 @@ class ReverseStep(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Step x_t (B, C, H, W) at t (B,) in 1..T with z (B, nz) to x_{t-1} and x_0, both (B, C, H, W)."""
         x_0 = self.network(x_t, t - 1, z)  # which counts its steps from 0
-        return self.schedule.posterior_sample(x_0, x_t, t, noise), x_0
+        return self.schedule.posterior_sample(x_0, x_t, t, t - 1, noise), x_0
 
 
 def generator(path: Path, preset: str | None = None, config: Path | None = None) -> tuple[NCSNpp, Arguments]:

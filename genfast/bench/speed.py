@@ -104,12 +104,14 @@ def device(model: Model) -> str:
 
 
 def steps(model: Model) -> list[int]:
-    """The numbers of steps to measure: those that a DDGAN has weights for here, and 4, 8 and 16 of other models."""
+    """The numbers of steps to measure: of 1, 2, 4 and 8 those that a DDGAN was trained for; 4, 8 and 16 of others."""
     manifest = model.bundle.manifest
     if manifest.family == "ddgan":
         entry = catalog.entries().get(model.name)
         here = {v.steps for v in entry.variants if v.steps and hub.locate(v.bundle)} if entry else set()
-        return sorted(here) or [model.steps]
+        assert manifest.schedule  # as in every manifest of this family
+        known = sorted(here | {course.steps for course in manifest.schedule.all()})
+        return [number for number in known if number in (1, 2, 4, 8)] or known
     most = manifest.steps or 1000
     return [number for number in (4, 8, 16) if number <= most] or [most]
 

@@ -1,6 +1,7 @@
 """The table of known models (data in catalog.toml)."""
 
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,7 @@ class Entry:
     limits: str = ""  # what it cannot do, or is not to be used for
     familiar_psnr: float | None = None  # dB: of pictures that it knows, what it makes of them is nearer than that
     default_steps: int | None = None
+    baseline: str | None = None  # the bundle whose figures a plot shows beside
     stand_in: str | None = None  # the model that may draw in its place; its weights are not published
     protocols: tuple[str, ...] = ()  # of an extractor: ways to see images, the first by default
 
@@ -56,6 +58,12 @@ class Entry:
         raise UsageError(f"{self.name} has no weights for {wanted} steps{by}; weights exist for: {have}")
 
 
+def _variants(bundle: str, steps: int | list[int] | None = None, loss: str | None = None) -> Iterator[Variant]:
+    """One for each number of steps."""
+    for each in steps if isinstance(steps, list) else [steps]:
+        yield Variant(bundle, each, loss)
+
+
 @cache
 def entries() -> dict[str, Entry]:
     """All known models by name, in the order of catalog.toml."""
@@ -63,7 +71,7 @@ def entries() -> dict[str, Entry]:
     return {
         name: Entry(
             name=name,
-            variants=tuple(Variant(**variant) for variant in row.pop("variants")),
+            variants=tuple(each for variant in row.pop("variants") for each in _variants(**variant)),
             protocols=tuple(row.pop("protocols", ())),
             **row,
         )

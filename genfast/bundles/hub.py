@@ -67,8 +67,6 @@ def here(name_or_path: str, steps: int | None = None, loss: str | None = None) -
     """
     path = Path(name_or_path)
     if name_or_path not in catalog.entries() and path.is_dir():
-        if loss:
-            raise UsageError(f"{path} holds one set of weights; a loss picks among those of a model of the catalogue")
         return path
     entry = catalog.entry(name_or_path)
     name = entry.variant(steps, loss).bundle

@@ -55,10 +55,34 @@ class TokenGrid(_Part):
     vocabulary: int = Field(gt=1, le=2**24)  # a float32 in [0, 1) has as many values
 
 
+class Course(_Part):
+    """The T + 1 levels that T steps go through, rising from 0, which graph takes them, and the loss that trained it."""
+
+    levels: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=2)
+    graph: str = "step"  # its role
+    loss: str | None = None
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.levels) - 1
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.levels[0] != 0 or any(b <= a for a, b in zip(self.levels, self.levels[1:], strict=False)):
+            raise ValueError("the levels of a course must start at 0 and rise")
+        return self
+
+
 class Schedule(_Part):
-    """alpha_bar[t] for t = 0 .. T: the share of the signal's variance that is left in x_t."""
+    """alpha_bar[t] for levels t = 0 .. L: the share of the signal's variance that is left in x_t.
+
+    `courses` are what networks were trained for, the default first. Their graphs are told the level `s` that a step
+    leads to. Without, L steps go through all levels.
+    """
 
     alpha_bar: tuple[float, ...] = Field(min_length=2)
+    courses: tuple[Course, ...] = ()
 
     @model_validator(mode="after")
     def _falls(self) -> Self:
@@ -66,7 +90,15 @@ class Schedule(_Part):
         falls = all(later < earlier for earlier, later in zip(levels, levels[1:], strict=False))
         if levels[0] != 1 or not falls or levels[-1] < 0:
             raise ValueError("alpha_bar must start at 1 and fall, and stay positive")
+        if any(course.levels[-1] >= len(levels) for course in self.courses):
+            raise ValueError("the levels of a course must be among those of alpha_bar")
+        if len({(course.steps, course.loss) for course in self.courses}) < len(self.courses):
+            raise ValueError("two courses have the same number of steps and the same loss")
         return self
+
+    def all(self) -> tuple[Course, ...]:
+        """The courses, or the one through all levels."""
+        return self.courses or (Course(levels=tuple(range(len(self.alpha_bar)))),)
 
 
 class Graph(_Part):
@@ -167,8 +199,8 @@ class Manifest(_Part):
 
     @property
     def steps(self) -> int | None:
-        """T, the number of reverse steps; None for a family without a schedule."""
-        return None if self.schedule is None else len(self.schedule.alpha_bar) - 1
+        """T, the number of reverse steps by default; None for a family without a schedule."""
+        return None if self.schedule is None else self.schedule.all()[0].steps
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
@@ -191,6 +223,8 @@ class Manifest(_Part):
             "features": ("embed",),
             "inpainter": ("fill",),
         }
+        if self.schedule and self.schedule.courses:
+            roles[self.family] = tuple(course.graph for course in self.schedule.courses)
         for role in (*roles[self.family], *self.protocols.values()):
             if role not in self.graphs:
                 raise ValueError(f"a bundle of family {self.family} needs a graph for {role}")

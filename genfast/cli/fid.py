@@ -5,12 +5,12 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genfast.cli.options import MACHINES, Device, Ray, Set, Share, Threads, numbers, settings, shard
+from genfast.cli import scores
+from genfast.cli.options import MACHINES, Device, Given, Ray, Set, Share, Threads, chosen, numbers, settings, shard
 from genfast.cli.output import Json, print_json
 from genfast.errors import UsageError
 from genfast.progress import progress
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from genfast.models.base import Model
 
 # Options that folders do not take.
-_DRAWING = ("model", "against", "steps", "loss", "set", "samples", "seed", "seeds", "batch", "plot")
+_DRAWING = ("model", "against", "steps", "loss", "guidance", "set", "samples", "seed", "seeds", "batch", "plot")
 _MOST_PIXELS = 16 * 10**6  # of an image that is resized
-_VARYING = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall"}  # from seed to seed
 
 Result = Json  # what was drawn, and its score
 
@@ -45,6 +44,9 @@ def fid(
         str | None, typer.Option(help="How many steps the model takes; several to compare: 1,2,4,8.")
     ] = None,
     loss: Annotated[str | None, typer.Option(help="Use the weights trained by this loss.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Above 1, more typical of the class, for twice the time.")
+    ] = None,
     set: Set = None,
     samples: Annotated[int, typer.Option(min=2, help="How many images to draw.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Each seed is an endless row of images.")] = 0,
@@ -131,7 +133,7 @@ def fid(
         else:
             print(save_stats)
         return
-    nothing = dict.fromkeys(("model", "steps", "loss", "seed", "attributes", "seconds_per_image"))
+    nothing = dict.fromkeys(("model", "steps", "loss", "guidance", "seed", "attributes", "seconds_per_image"))
     results: list[Result] = []
     plans: list[parts.Plan] = []
     if merge:
@@ -142,8 +144,8 @@ def fid(
     elif a:
         if b is None:
             raise UsageError(f"nothing to measure {a} against; give a second folder or a statistics file (.npz)")
-        scores = folders.between(a, b, extractor, **reading)
-        results = [{**nothing, **asdict(score)} for score in scores]
+        between = folders.between(a, b, extractor, **reading)
+        results = [{**nothing, **asdict(score)} for score in between]
     else:
         if plot:
             _check_target(plot, ".png", overwrite)
@@ -158,21 +160,23 @@ def fid(
             else:
                 references = evaluate.references(evaluate.images_of(models[0][0]), extractor, **seeing)
             embedders = [embedder for embedder, _ in references]
+        guided: Given = {} if guidance is None else {"guidance": guidance}
         for sampler, known_loss in models:
+            options = chosen(sampler, sampler.options, guided)
             for each in range(seed, seed + seeds):
-                drawn = parts.drawn(sampler, known_loss, each, asked)
+                drawn = parts.drawn(sampler, known_loss, each, asked, options)
                 rows = range(samples)
                 if part:
                     plan, rows = parts.of(part, samples, drawn)
                 places: Json = {"batch": batch, "threads": threads, "far": bool(ray)}
-                seen = Timed(embed(sampler, embedders, rows, each, attributes=asked, **places))
+                seen = Timed(embed(sampler, embedders, rows, each, attributes=asked, options=options, **places))
                 watched = _watched(seen, len(rows), f"{sampler.steps} steps, seed {each}")
                 if part:
                     plans.append(parts.Plan(plan, "samples", embedders, watched))
                     continue
-                scores = evaluate.score(watched, references)
+                measured = evaluate.score(watched, references)
                 said = _said(drawn) | {"seconds_per_image": seen.seconds / seen.images}
-                results += [{**said, **asdict(score)} for score in scores]
+                results += [{**said, **asdict(score)} for score in measured]
     if out:
         written = parts.write(plans, out, outputs.existing(overwrite, skip_existing))
         if as_json:
@@ -187,16 +191,16 @@ def fid(
     if plot:
         from genfast.metrics.plot import plot as draw
 
-        draw(results, plot)
+        draw(results, plot, _baseline(model, results))
     cards = [
         [result for result in results if result["features"] == name]
         for name in dict.fromkeys(result["features"] for result in results)
     ]
     if as_json:
-        spread = [_spread(column) for card in cards for column in _columns(card)] if seeds > 1 else []
+        spread = [scores.spread(column) for card in cards for column in scores.columns(card)] if seeds > 1 else []
         print_json({"results": results} | ({"spread": spread} if spread else {}))
     else:
-        print("\n\n".join(map(_card, cards)))
+        print("\n\n".join(map(scores.text, cards)))
 
 
 def _models(
@@ -214,6 +218,22 @@ def _models(
         )
         for number in steps
     ]
+
+
+def _baseline(name: str, results: Sequence[Result]) -> dict[str, list[tuple[int, float]]]:
+    """What the card of the model's baseline says by the same extractors, against the same images: (steps, FID) each."""
+    from genfast.bundles import bundle, catalog, hub
+
+    entry = catalog.entries().get(name)
+    folder = hub.locate(entry.baseline) if entry and entry.baseline else None
+    found: dict[str, list[tuple[int, float]]] = {}
+    for figure in bundle.read(folder).manifest.figures if folder else ():
+        for result in results:
+            same = figure.protocol.partition("/n=")[0] == result["protocol"].partition("/n=")[0]
+            said = re.fullmatch(rf"FID, {re.escape(result['features'])}, (\d+) steps", figure.name)
+            if same and said:
+                found.setdefault(result["features"], []).append((int(said[1]), figure.value))
+    return {features: sorted({*points}) for features, points in found.items()}
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -251,50 +271,5 @@ def _watched(batches: "Iterable[Seen]", total: int, label: str) -> "Iterator[See
 
 
 def _said(drawn: "Drawn | None") -> Json:
-    fields = {"model", "steps", "loss", "seed"}
+    fields = {"model", "steps", "loss", "guidance", "seed"}
     return {**drawn.model_dump(include=fields), "attributes": dict(drawn.attributes)} if drawn else {}
-
-
-def _columns(card: Sequence[Result]) -> list[list[Result]]:
-    """The results of each number of steps, one a seed."""
-    return [[r for r in card if r["steps"] == steps] for steps in dict.fromkeys(r["steps"] for r in card)]
-
-
-def _spread(column: Sequence[Result]) -> Result:
-    """Mean and standard deviation over the seeds of one number of steps."""
-    figures = {name: [result[name] for result in column] for name in _VARYING if column[0][name] is not None}
-    return {
-        **{name: column[0][name] for name in ("features", "model", "steps", "loss", "protocol")},
-        "seeds": [result["seed"] for result in column],
-        **{name: {"mean": fmean(values), "deviation": stdev(values)} for name, values in figures.items()},
-    }
-
-
-def _card(card: Sequence[Result]) -> str:
-    """A block of lines, a column for each number of steps: figures of different extractors are not set side by side."""
-    columns, first = _columns(card), card[0]
-
-    def cell(column: Sequence[Result], name: str, digits: int) -> str:
-        values = [result[name] for result in column]
-        spread = f"±{stdev(values):.{digits}f}" if len(values) > 1 else ""
-        return f"{fmean(values):.{digits}f}{spread}"
-
-    rows: dict[str, list[str]] = {}
-    if len(columns) > 1:
-        rows["steps"] = [str(column[0]["steps"]) for column in columns]
-        rows["loss"] = [str(column[0]["loss"] or "-") for column in columns]
-    rows["FID"] = [cell(column, "fid", 3) for column in columns]
-    for name, value in {"floor": first["floor"], **first["yardsticks"]}.items():
-        rows[name] = ["-" if value is None else f"{value:.3f}"]
-    for name in (name for name in ("kid", "precision", "recall") if first[name] is not None):
-        rows[_VARYING[name]] = [cell(column, name, 5 if name == "kid" else 3) for column in columns]
-    if first["seconds_per_image"] is not None:
-        rows["s/image"] = [f"{fmean(r['seconds_per_image'] for r in column):.2g}" for column in columns]
-    if first["attributes"]:
-        rows["set"] = [", ".join(f"{name}={value}" for name, value in first["attributes"].items())]
-    rows["n"] = [str(first["n"] or "-")]
-    rows["seconds"] = [f"{sum(result['seconds'] for result in column):.1f}" for column in columns]
-    rows["protocol"] = [first["protocol"]]
-    width = max(len(text) for cells in rows.values() if len(cells) == len(columns) for text in cells) + 2
-    lines = ("".join(text.ljust(width) for text in cells).rstrip() for cells in rows.values())
-    return "\n".join([first["features"], *(f"  {name:11}{line}" for name, line in zip(rows, lines, strict=True))])

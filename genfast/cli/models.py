@@ -1,12 +1,15 @@
 """`genfast models`: the known models, and what of them is on this machine."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from genfast.cli.options import AsJson
 from genfast.cli.output import Json, print_json, print_table
 from genfast.errors import ModelError
+
+if TYPE_CHECKING:
+    from genfast.bundles.catalog import Variant
 
 
 def models(
@@ -24,7 +27,8 @@ def models(
             figures: list[Json] = []
             if folder:
                 try:
-                    figures = [figure.model_dump() for figure in bundle.read(folder).manifest.figures]
+                    found = bundle.read(folder).manifest.figures
+                    figures = [figure.model_dump() for figure in found if _is_of(figure.name, variant)]
                 except ModelError:
                     place = "corrupt"
             rows.append(
@@ -51,6 +55,21 @@ def models(
         print_table([_row(name, [row for row in rows if row["name"] == name]) for name in catalog.entries()])
 
 
+def _shortly(steps: list[int]) -> str:
+    """Numbers that rise: as a range, where none between the first and the last is missing."""
+    return (
+        f"{steps[0]} to {steps[-1]}"
+        if len(steps) > 2 and len(steps) == steps[-1] - steps[0] + 1
+        else ",".join(map(str, steps))
+    )
+
+
+def _is_of(figure: str, variant: "Variant") -> bool:
+    """Whether a figure is of a variant: of any, if its name does not end in a number of steps."""
+    own = ", ".join(filter(None, [variant.loss, f"{variant.steps} steps"]))
+    return variant.steps is None or not figure.endswith(" steps") or figure.endswith(f", {own}")
+
+
 def _row(name: str, variants: list[Json]) -> Json:
     """A model in a line of 80 columns."""
     steps = sorted({variant["steps"] for variant in variants if variant["steps"]})
@@ -58,6 +77,6 @@ def _row(name: str, variants: list[Json]) -> Json:
     return {
         "name": name,
         "place": places.pop() if len(places) == 1 else "in part",
-        "steps": ",".join(map(str, steps)) or ("-" if variants[0]["family"] == "features" else "any"),
+        "steps": _shortly(steps) or ("-" if variants[0]["family"] == "features" else "any"),
         "summary": variants[0]["summary"],
     }

@@ -19,13 +19,15 @@ from genfast.metrics.seen import Seen
 from genfast.metrics.statistics import Drawn, Part, Statistics, chosen
 from genfast.models.base import Model
 from genfast.outputs import Existing, prepare
+from genfast.samplers.options import Options
 from genfast.shards import Shard
 
 
 def path(folder: Path, part: Part, dataset: str, extractor: str) -> Path:
     """Where the statistics of a part belong."""
     drawn = part.drawn
-    what = [drawn.model, drawn.loss, drawn.steps, drawn.seed] if drawn else [dataset]
+    guided = f"guided-{drawn.guidance:g}" if drawn and drawn.guidance != 1 else None
+    what = [drawn.model, drawn.loss, guided, drawn.steps, drawn.seed] if drawn else [dataset]
     words = [str(word) for word in (*what, extractor) if word is not None]
     return folder / f"{'-'.join(words)}-{part.shard}-of-{part.shards}.npz"
 
@@ -53,13 +55,16 @@ def of(shard: Shard, images: int, drawn: Drawn | None = None) -> tuple[Part, ran
     return Part(shard=shard.index, shards=shard.count, start=rows.start, images=images, drawn=drawn), rows
 
 
-def drawn(model: Model, loss: str | None, seed: int, attributes: Settings | None = None) -> Drawn:
+def drawn(
+    model: Model, loss: str | None, seed: int, attributes: Settings | None = None, options: Options | None = None
+) -> Drawn:
     """What draws a set."""
     return Drawn(
         model=model.name,
         bundle=model.bundle.sha256,
         steps=model.steps,
         loss=loss,
+        guidance=getattr(options or model.options, "guidance", 1.0),
         seed=seed,
         attributes=tuple((attributes or {}).items()),
         reference=images_of(model),

@@ -43,6 +43,7 @@ class Drawn(BaseModel):
     bundle: str  # SHA-256 of its manifest
     steps: int
     loss: str | None = None
+    guidance: float = 1.0
     seed: int
     attributes: tuple[tuple[str, str], ...] = ()  # that are set, and their values
     reference: str  # a data set, or empty

@@ -26,7 +26,7 @@ class DiffusionModel(Model):
     options: AncestralOptions | None
     fill_options: RePaintOptions
     session: Session
-    levels: tuple[int, ...]  # of the bundle's schedule, at t = 0 .. steps: a DDPM may leave some out
+    levels: tuple[int, ...]  # of the bundle's schedule, at t = 0 .. steps
 
     @property
     def device(self) -> str:
@@ -107,8 +107,10 @@ class DiffusionModel(Model):
 
     def _step(self, labels: Tokens, guidance: float = 1.0) -> ddgan.Step:
         """The step for one batch of these classes [B], whose state stays on the device unless it is guided."""
-        run, levels = self.session.bind(), np.array(self.levels)
-        classes = len(self.bundle.manifest.classes)
+        run, levels, manifest = self.session.bind(), np.array(self.levels), self.bundle.manifest
+        assert manifest.schedule
+        classes, alpha_bar = len(manifest.classes), manifest.schedule.alpha_bar
+        told_target = manifest.family == "ddpm" or manifest.schedule.courses  # others were trained for one
 
         def step(
             x_t: npt.ArrayLike,
@@ -117,10 +119,9 @@ class DiffusionModel(Model):
             noise: Floats,
             labels: Tokens = labels,
         ) -> tuple[npt.ArrayLike, npt.ArrayLike]:
-            # The network of a DDGAN was trained for its levels; that of a DDPM is told which one comes next.
-            more = {"s": levels[t - 1]} if z is None else {"z": z}
-            told = {"label": labels} if classes else {}
-            outputs = run(x_t=x_t, t=levels[t], noise=noise, **more, **told)
+            more: dict[str, npt.ArrayLike] = {"s": levels[t - 1]} if told_target else {}
+            more |= ({} if z is None else {"z": z}) | ({"label": labels} if classes else {})
+            outputs = run(x_t=x_t, t=levels[t], noise=noise, **more)
             return outputs["x_prev"], outputs["x_0"]
 
         def guided(
@@ -130,9 +131,7 @@ class DiffusionModel(Model):
                 [np.array(x, np.float32) for x in step(x_t, t, z, noise, label)]
                 for label in (labels, np.full_like(labels, classes))
             )
-            schedule = self.bundle.manifest.schedule
-            assert schedule
-            here, there = (schedule.alpha_bar[level] for level in levels[[t[0], t[0] - 1]])
+            here, there = (alpha_bar[level] for level in levels[[t[0], t[0] - 1]])
             return ddgan.guide(told[0], told[1], untold[1], guidance, here, there)
 
         return step if guidance == 1 else guided

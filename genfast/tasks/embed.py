@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from genfast.attributes import Settings
 from genfast.bundles import catalog, hub
@@ -14,6 +15,7 @@ from genfast.metrics.features import Embedder
 from genfast.metrics.seen import Seen, see
 from genfast.models.base import Model
 from genfast.runtime.cpu import cores
+from genfast.samplers.options import Options
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,13 @@ class Embed:
     batch: int
     threads: int | None
     attributes: Settings | None = None
+    options: Options | None = None
     here: Sequence[Embedder] = ()
 
     def __call__(self, model: Model, indices: list[int]) -> Seen:
         begun = time.perf_counter()
-        images = next(model.batches(indices, seed=self.seed, batch=self.batch, attributes=self.attributes))
+        asked: dict[str, Any] = {"attributes": self.attributes, "options": self.options}
+        images = next(model.batches(indices, seed=self.seed, batch=self.batch, **asked))
         drawing = time.perf_counter() - begun
         embedders = self.here or [_open(*names, model.device, self.threads) for names in self.extractors]
         return see(images, embedders, drawing, b"".join(hashlib.sha256(image.tobytes()).digest() for image in images))
@@ -48,6 +52,7 @@ def embed(
     batch: int | None = None,
     threads: int | None = None,
     attributes: Settings | None = None,
+    options: Options | None = None,
     far: bool = False,
 ) -> Iterator[Seen]:
     """What extractors see in images of a seed, wherever the model draws them: in the order of indices.
@@ -56,7 +61,7 @@ def embed(
     """
     threads = threads or (1 if far else max(1, cores() // model.places))
     here = () if far or model.places > 1 else embedders
-    work = Embed(tuple(map(_named, embedders)), seed, model.batch_size(batch), threads, attributes, here)
+    work = Embed(tuple(map(_named, embedders)), seed, model.batch_size(batch), threads, attributes, options, here)
     return model.map(work, model.chunks(indices, batch), _as_it_is)
 
 

@@ -111,7 +111,7 @@ function apply(context, step) {
   const [width, height] = step.whole;
   context.globalCompositeOperation = step.erase ? "destination-out" : "source-over";
   if (step.kind === "stroke") {
-    for (let i = 0; i < Math.max(1, step.points.length - 1); i++) segment(context, step, i);
+    for (let i = -1; i < step.points.length - 1; i++) segment(context, step, i);
   } else if (step.kind === "area") {
     context.beginPath();
     for (const [x, y] of step.points) context.lineTo(x, y);
@@ -125,9 +125,9 @@ function apply(context, step) {
   }
 }
 
-/** One segment of a stroke, so that a stroke drawn bit by bit and one drawn again have the same pixels. */
+/** One segment of a stroke, so that one drawn bit by bit and one drawn again have the same pixels; -1 is its first dot. */
 function segment(context, step, i) {
-  const [from, to] = [step.points[i], step.points[i + 1] ?? step.points[i]];
+  const [from, to] = [step.points[Math.max(i, 0)], step.points[i + 1]];
   context.lineCap = context.lineJoin = "round";
   context.lineWidth = step.size;
   context.beginPath();
@@ -400,7 +400,7 @@ function down(point, erase) {
   const shape = tool === "rectangle" || tool === "lasso" ? "area" : "stroke";
   const more = { erase: erase || tool === "eraser", size: stage.size, points: [point] };
   stage.stroke = stage.mask.step(shape, more);
-  if (shape === "stroke") paint(0);
+  if (shape === "stroke") paint(-1);
   else stage.under = copyOf($("view"));
 }
 

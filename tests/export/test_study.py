@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 import genfast
+from export import unpack
 from export.study import classifier, histogram, study
 from genfast.bundles import bundle
 from genfast.errors import UsageError
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 UNET = "widths = [8, 16]\ngroups = 4\nheads = 2\nembedding = 16\n"
 START = 'name = "start"\nfamily = "ddpm"\nloop = { steps = 2, batch = 8 }\nschedule.steps = 2\n[unet]\nlatent = 0\n'
 STUDY = """
+name = "tiny-study"
 model = "tiny"
 init_from = "start.toml"
 baseline = { 3 = 10, 2 = 1000 }
@@ -65,7 +67,8 @@ def test_results(folder: Path) -> None:
     names = ["tiny-hellinger-t2", "start-t2", "start-t3"]
     seconds = json.loads((folder / "results" / "seconds.json").read_text())
     assert list(seconds) == names and all(0 < value < 1 for value in seconds.values())
-    assert sorted(path.name for path in (folder / "bundles").iterdir()) == ["start", "tiny-hellinger-t2"]
+    (bundled,) = (folder / "bundles").iterdir()
+    assert sorted(path.name for path in bundled.glob("*.onnx")) == ["start.onnx", "tiny-hellinger-t2.onnx"]
     for name, family, steps in zip(names, ("ddgan", "ddpm", "ddpm"), (2, 2, 3), strict=True):
         result = json.loads((folder / "results" / f"{name}.json").read_text())
         assert (result["family"], result["steps"], result["images"]) == (family, steps, 16)
@@ -73,13 +76,16 @@ def test_results(folder: Path) -> None:
         n = 10 if steps == 3 else 20
         assert set(result["scores"]) == {"fashion"} and result["scores"]["fashion"]["n"] == n
         assert sum(result["classes"].values()) == n and len(result["classes"]) == 10
-        place = folder / "bundles" / ("start" if family == "ddpm" else name)
-        model = genfast.load(str(place), steps=steps)
-        (file,) = model.bundle.manifest.files
-        assert result["graph"] == file.sha256
-        noted = {figure.name: figure.value for figure in model.bundle.manifest.figures}
-        of_steps = f", {steps} steps" if family == "ddpm" else ""
-        assert noted[f"FID, fashion{of_steps}"] == result["scores"]["fashion"]["fid"]
+        place = folder / "runs" / "start-bundle" if family == "ddpm" else bundled
+        model = genfast.load(str(place), steps=steps, loss=None if family == "ddpm" else "hellinger")
+        (graph,) = (file for file in model.bundle.manifest.files if file.path == model.session.path.name)
+        assert result["graph"] == graph.sha256
+        if family == "ddgan":
+            (figure,) = model.bundle.manifest.figures
+            assert (figure.name, figure.value) == (
+                "FID, fashion, hellinger, 2 steps",
+                result["scores"]["fashion"]["fid"],
+            )
         sheet = sheets.contact_sheet(model.sample(min(16, n)), columns=16)
         assert np.array_equal(io.read(folder / "results" / f"{name}.png"), sheet)
 
@@ -103,13 +109,12 @@ def test_a_run_that_diverged_is_a_result(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_result_of_other_weights_is_none(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "runs", tmp_path / "runs")
-    shutil.rmtree(tmp_path / "runs" / "start")
     results = tmp_path / "results"
     results.mkdir()
     path = results / "tiny-hellinger-t2.json"
     path.write_text(json.dumps({"graph": "0" * 64, "scores": {"fashion": {"fid": 0.1}}}))
     study(folder / "study.toml", [path.stem], tmp_path / "runs", tmp_path / "bundles", results, 20)
-    (figure,) = bundle.load(tmp_path / "bundles" / path.stem).manifest.figures
+    (figure,) = bundle.load(tmp_path / "bundles" / "tiny-study").manifest.figures
     assert figure.value == json.loads(path.read_text())["scores"]["fashion"]["fid"] > 0.1
 
 
@@ -135,3 +140,19 @@ def test_classes_are_told_apart() -> None:
         pytest.skip("needs Fashion-MNIST: install Debian's package dataset-fashion-mnist")
     images, labels = (array[:1000] for array in fashion_mnist.load("test"))
     assert (classifier()(images).argmax(1).numpy() == labels).mean() > 0.92
+
+
+@pytest.mark.slow
+def test_points_are_kept_near_what_they_began_as(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle gives checkpoints back that are exported to the same graphs, and draw what was trained."""
+    study(folder / "study.toml", ["start-t2"], folder / "runs", tmp_path / "bundles", tmp_path / "results", 20)
+    made = tmp_path / "bundles" / "tiny-study"
+    monkeypatch.setattr(unpack, "RECIPES", folder)
+    unpack.checkpoints(made, tmp_path / "runs")
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["start", "tiny-hellinger-t2"]
+    again = [tmp_path / "runs", tmp_path / "again", tmp_path / "results"]
+    study(folder / "study.toml", ["start-t2"], *again, 20)
+    one, other = (
+        genfast.load(str(path), device="cpu").sample(20) for path in (made, tmp_path / "again" / "tiny-study")
+    )
+    assert np.abs(one.astype(int) - other).max() <= 1 and one.std(axis=0).mean() > 10

@@ -71,7 +71,8 @@ def test_codes_in_eight_bits_change_no_bit_once_they_are_rounded(tmp_path: Path)
 def test_weights_near_others_are_kept_as_a_difference(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module, path, other = nn.Linear(32, 24), tmp_path / "net.onnx", tmp_path / "other.bin"
-    weight, start = module.weight.detach().numpy(), module.weight.detach().numpy() + np.float32(0.01) * randn(24, 32)
+    weight = module.weight.detach().numpy()
+    start = Rounded.filters(weight + np.float32(0.01) * randn(24, 32))
     rounded = Rounded.near(weight, start, 0.004)
     assert np.abs(rounded.values - weight).max() < 0.0021 and 5 < len(np.unique(rounded.levels)) < 30
     module.weight.data = torch.from_numpy(rounded.values)
@@ -81,10 +82,10 @@ def test_weights_near_others_are_kept_as_a_difference(tmp_path: Path) -> None:
     assert max(parity(module, path, make_inputs).values()) < 1e-6
     torch.testing.assert_close(constants(path)["weight"], module.weight.detach(), rtol=0, atol=0)
 
-    other.write_bytes(b"anything" + start.astype(np.float16).tobytes() + b"else")
+    other.write_bytes(b"anything" + start.levels.tobytes() + b"else")
     size = path.stat().st_size
     read_starts(path, other)
-    assert path.stat().st_size < size - 24 * 32 * 2 + 200 and files(path) == {"other.bin"}
+    assert path.stat().st_size < size - 24 * 32 + 200 and files(path) == {"other.bin"}
     assert max(parity(module, path, make_inputs).values()) < 1e-6
     (wrong := tmp_path / "wrong.bin").write_bytes(b"anything else")
     with pytest.raises(ValueError, match="wrong.bin does not hold weight.start"):

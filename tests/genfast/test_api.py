@@ -46,7 +46,7 @@ def test_a_model_of_the_catalogue_goes_by_its_name_there(
 ) -> None:
     monkeypatch.setattr(hub, "_SHIPPED", ())
     monkeypatch.setenv("GENFAST_CACHE", str(tmp_path))
-    shutil.copytree(tiny_bundle, tmp_path / "bundles" / "fashion28-t4")
+    shutil.copytree(tiny_bundle, tmp_path / "bundles" / "fashion28")
     assert genfast.load().name == "fashion28"
 
 

@@ -9,7 +9,7 @@ import pytest
 import genfast
 from genfast.images.folder import read_all
 
-SHIPPED = Path(__file__).parents[2] / "assets" / "bundles" / "fashion28-t4"
+SHIPPED = Path(__file__).parents[2] / "assets" / "bundles" / "fashion28"
 pytestmark = pytest.mark.skipif(not SHIPPED.exists(), reason="the weights of fashion28 are not trained yet")
 
 

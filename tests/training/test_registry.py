@@ -25,7 +25,8 @@ def test_recipes_of_the_project_are_valid(path: Path) -> None:
     for section in ("unet", "schedule"):  # beyond types: networks and levels can be made of it
         config = getattr(recipe, section, None)
         if section == "schedule" and config:
-            assert config.build().steps == config.steps
+            counts = [config.steps] if isinstance(config.steps, int) else [*config.steps]
+            assert [*config.build().paths] == counts
         elif config:
             assert all(width % config.groups == 0 for width in config.widths)
     if isinstance(recipe, DDGANRecipe) and recipe.init_from:

@@ -1,11 +1,13 @@
-"""Denoising diffusion GAN (section 2.3): a generator G(x_t, z, t) -> x_0 against a discriminator D(x_{t-1}, x_t, t)."""
+"""Denoising diffusion GAN (section 2.3): a generator G(x_t, z, t, s) -> x_0, a discriminator D(x_s, x_t, t, s)."""
 
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
+from pydantic import PositiveFloat, PositiveInt
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -15,16 +17,19 @@ from training.checkpoint import newest_checkpoint
 from training.corruption import hide_labels
 from training.data.datasets import check_classes
 from training.data.images import Images, signed
-from training.diffusion import ReverseStep, ScheduleConfig, at
+from training.diffusion import ReverseStep, ScheduleConfig
 from training.distributed import average_gradients
 from training.losses import LOSSES, Loss, gradient_penalty
 from training.nets.discriminator import Discriminator, DiscriminatorConfig
 from training.nets.layout import channels_last
+from training.nets.normalisation import plain_norm
 from training.nets.unet import UNet, UNetConfig
 from training.recipe import DataConfig, LoopConfig, config
 from training.sampling import sample
 
 UNTOLD = 0.1  # share of images whose class is not told, where classes are
+MISMATCH = 0.05  # weight of ranking real images of another class below: more makes samples typical of theirs
+CLEAREST = 5.0  # log-SNR of what a teacher is shown at most: of less noise it tells little but the noise
 
 
 @config
@@ -38,6 +43,9 @@ class DDGANRecipe:
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     loss: Loss = "relativistic"
     init_from: Path | None = None  # run of a DDPM of the same U-Net, whose regression the generator starts from
+    teacher: Path | None = None  # run of a DDPM, whose features of candidates the discriminator judges too
+    shares: dict[PositiveInt, PositiveFloat] = field(default_factory=dict)
+    # how often a number of steps is trained for, against 1 of the others
     discriminator_warmup: int = 0  # steps in which the discriminator alone learns
     lr_generator: float = 3e-4
     lr_discriminator: float = 5e-4
@@ -51,6 +59,30 @@ class DDGANRecipe:
             raise ValueError("a DDGAN's generator needs a latent: set unet.latent")
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What the discriminator judges of B steps: the candidates (B, C, H, W), and what the teacher sees of x_s."""
+
+    candidate: Tensor
+    features: list[Tensor]
+
+    def detach(self) -> "Judged":
+        return Judged(self.candidate.detach(), [h.detach() for h in self.features])
+
+
+@dataclass(frozen=True)
+class Given:
+    """What both networks are told of B steps: x_t, and the levels and labels (B,)."""
+
+    x_t: Tensor
+    t: Tensor
+    s: Tensor
+    label: Tensor | None
+
+    def first(self, n: int) -> "Given":
+        return Given(self.x_t[:n], self.t[:n], self.s[:n], None if self.label is None else self.label[:n])
+
+
 class DDGANTraining:
     averaged = "generator"
 
@@ -60,13 +92,22 @@ class DDGANTraining:
         self.schedule = recipe.schedule.build().to(fabric.device)
         unet = recipe.unet
         check_classes(recipe.data, unet.classes)
-        generator, discriminator = UNet(unet), Discriminator(recipe.discriminator, unet.channels, unet.classes)
+        generator = UNet(unet)
         if recipe.init_from is not None:
-            weights = load_file(newest_checkpoint(recipe.init_from) / "model.safetensors")
-            generator.load_state_dict({**generator.state_dict(), **weights}, strict=True)  # all but z and labels
-        networks = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
+            generator.load_state_dict({**generator.state_dict(), **_weights(recipe.init_from)}, strict=True)
+        self.teacher = _teacher(recipe, fabric)
+        features = () if self.teacher is None else self.teacher.config.widths
+        self.discriminator = Discriminator(recipe.discriminator, unet.channels, unet.classes, features)
+        networks = nn.ModuleDict({"generator": generator, "discriminator": self.discriminator})
         self.networks = channels_last(networks, fabric.device)
         self.reverse = ReverseStep(generator, self.schedule)
+        # Every step of every number of steps: (steps, share), (P,) each, and the levels s and t, (P, 2).
+        rows = [(steps, t, path) for steps, path in self.schedule.paths.items() for t in range(1, steps + 1)]
+        shares = [recipe.shares.get(steps, 1.0) / steps for steps, _, _ in rows]
+        self.steps, self.shares = (
+            torch.tensor(values, device=fabric.device) for values in ([steps for steps, _, _ in rows], shares)
+        )
+        self.levels = torch.tensor([path[t - 1 : t + 1] for _, t, path in rows], device=fabric.device)
         groups = {
             "generator": {"lr": recipe.lr_generator, "delay": recipe.discriminator_warmup},
             "discriminator": {"lr": recipe.lr_discriminator},
@@ -77,56 +118,87 @@ class DDGANTraining:
         }
 
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
-        """Update the discriminator, then the generator, on the same pairs (x_{t-1}, x_t) and the same fakes."""
+        """Update the discriminator, then the generator, on the same pairs (x_s, x_t) and the same fakes."""
         images, schedule = signed(images), self.schedule
         randn = partial(torch.randn, generator=rng, device=images.device)
-        t = torch.randint(1, schedule.steps + 1, (len(images),), generator=rng, device=images.device)
+        which = torch.multinomial(self.shares, len(images), replacement=True, generator=rng)
+        s, t = self.levels[which].unbind(1)
         label = hide_labels(labels, self.config.unet.classes, UNTOLD, rng)
-        real = schedule.q_sample(images, t - 1, randn(images.shape))
-        x_t = schedule.q_step(real, t, randn(images.shape))
+        real = schedule.q_sample(images, s, randn(images.shape))
+        given = Given(schedule.q_step(real, t, s, randn(images.shape)), t, s, label)
         learning = step >= self.config.discriminator_warmup
         with self.fabric.autocast(), torch.set_grad_enabled(learning):
             z = randn((len(images), self.config.unet.latent))
-            fake, x_0 = self.reverse(x_t, t, z, randn(images.shape), label)
-        real, fake = self._candidate(real, x_t, t), self._candidate(fake, x_t, t)
+            fake, x_0 = self.reverse(given.x_t, t, s, randn(images.shape), z, label)
+            more = randn(images.shape), torch.rand(len(images), generator=rng, device=images.device)
+            true, made = (Judged(self._candidate(x, given), self._features(x, given, *more)) for x in (real, fake))
         # Eq. 6 without its weights: the error in the noise. It ties the generator down where x_t leaves little open,
         # and leaves it to the discriminator where a mean would be a blur.
         noise_error = (schedule.log_snr[t].exp() * (x_0 - images).square().mean((1, 2, 3))).mean()
-        given = x_t, t, label
-        figures = self._update_discriminator(real, fake.detach(), *given)
-        return figures | (self._update_generator(real, fake, *given, noise_error) if learning else {})
+        other = None if label is None else _others(label, self.config.unet.classes, rng)
+        figures = self._update_discriminator(true, made.detach(), given, which, other)
+        return figures | (self._update_generator(true, made, given, noise_error) if learning else {})
 
-    def _candidate(self, x_previous: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """What x_{t-1} adds to x_t: the x_0 behind it plus posterior noise, scaled to about unit variance."""
-        c_0, c_t, sigma = (at(table, t) for table in (self.schedule.c_0, self.schedule.c_t, self.schedule.sigma))
-        return (x_previous - c_t * x_t) / torch.sqrt(c_0.square() + sigma.square())
+    def _candidate(self, x_s: Tensor, given: Given) -> Tensor:
+        """What x_s adds to x_t: the x_0 behind it plus posterior noise, scaled to about unit variance."""
+        c_0, c_t, sigma = self.schedule.posterior(given.t, given.s)
+        return (x_s - c_t * given.x_t) / torch.sqrt(c_0.square() + sigma.square())
 
-    def _score(self, candidate: Tensor, x_t: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        score: Tensor = self.networks["discriminator"](candidate, x_t, self.schedule.log_snr[t], label)
-        return score.float()
+    def _features(self, x_s: Tensor, given: Given, noise: Tensor, place: Tensor) -> list[Tensor]:
+        """What the teacher sees of x_s, noised on to a log-SNR between those of s and t, at a `place` (B,) in 0..1.
+
+        So it is asked on the scales on which the step draws (Sauer et al. 2024, LADD).
+        """
+        if self.teacher is None:
+            return []
+        low, high = (self.schedule.log_snr[level].clamp(max=CLEAREST) for level in (given.t, given.s))
+        log_snr = high + place * (low - high)
+        there = self.schedule.alpha_bar[given.s].float()
+        alpha = (log_snr.sigmoid() / there).clamp(max=1)[:, None, None, None]
+        x = alpha.sqrt() * x_s + (1 - alpha).sqrt() * noise
+        classes = self.teacher.config.classes
+        found = self.teacher.features(x, log_snr, torch.full_like(given.t, classes) if classes else None)
+        return [plain_norm(h.float(), self.teacher.config.groups) for h in found]
+
+    def _see(self, judged: Judged, given: Given) -> Tensor:
+        levels = self.schedule.log_snr[given.t], self.schedule.log_snr[given.s]
+        seen: Tensor = self.networks["discriminator"](judged.candidate, given.x_t, *levels, judged.features)
+        return seen
+
+    def _score(self, judged: Judged, given: Given) -> Tensor:
+        score: Tensor = self.discriminator.score(self._see(judged, given), given.label)
+        return score
 
     def _update_discriminator(
-        self, real: Tensor, fake: Tensor, x_t: Tensor, t: Tensor, label: Tensor | None = None
+        self, real: Judged, fake: Judged, given: Given, which: Tensor, other: Tensor | None
     ) -> dict[str, Tensor]:
+        score = self.discriminator.score
         with self.fabric.autocast():
-            v_real, v_fake = (self._score(candidate, x_t, t, label) for candidate in (real, fake))
+            seen_real, seen_fake = (self._see(judged, given) for judged in (real, fake))
+        v_real, v_fake = (score(seen, given.label) for seen in (seen_real, seen_fake))
         loss = self.loss.discriminator(v_real, v_fake)
-        few = slice(max(1, len(t) // self.config.penalised))
-        score = partial(self._score, x_t=x_t[few], t=t[few], label=label if label is None else label[few])
-        r1, r2 = gradient_penalty(score, real[few]), gradient_penalty(score, fake[few])
+        figures = {"loss_d": loss}
+        if other is not None:
+            # What is real of another class ranks below, too (Reed et al. 2016, algorithm 1): so classes are learned.
+            figures["loss_class"] = self.loss.discriminator(v_real, score(seen_real, other))
+            loss = loss + MISMATCH * figures["loss_class"]
+        r1, r2 = (self._penalty(judged, given) for judged in (real, fake))
         self._descend("discriminator", loss + 0.5 * self.config.gamma * (r1 + r2))
-        gap = v_real - v_fake
-        gaps = {f"gap_{k}": gap[t == k].sum() / (t == k).sum().clamp(min=1) for k in range(1, self.schedule.steps + 1)}
-        return {"loss_d": loss, "r1": r1, "r2": r2, "v_std": v_real.std(), **gaps}
+        gap, steps = v_real - v_fake, self.steps[which]
+        gaps = {f"gap_{k}": gap[steps == k].sum() / (steps == k).sum().clamp(min=1) for k in self.schedule.paths}
+        return {**figures, "r1": r1, "r2": r2, "v_std": v_real.std(), **gaps}
 
-    def _update_generator(
-        self, real: Tensor, fake: Tensor, x_t: Tensor, t: Tensor, label: Tensor | None, noise_error: Tensor
-    ) -> dict[str, Tensor]:
-        discriminator = self.networks["discriminator"].requires_grad_(False)
+    def _penalty(self, judged: Judged, given: Given) -> Tensor:
+        n = max(1, len(given.t) // self.config.penalised)
+        inputs = (judged.candidate[:n], *(h[:n] for h in judged.features))
+        return gradient_penalty(lambda x, *features: self._score(Judged(x, list(features)), given.first(n)), *inputs)
+
+    def _update_generator(self, real: Judged, fake: Judged, given: Given, noise_error: Tensor) -> dict[str, Tensor]:
+        self.discriminator.requires_grad_(False)
         with self.fabric.autocast():
-            loss = self.loss.generator(*(self._score(candidate, x_t, t, label) for candidate in (real, fake)))
+            loss = self.loss.generator(*(self._score(judged, given) for judged in (real, fake)))
         self._descend("generator", loss + self.config.regression * noise_error)
-        discriminator.requires_grad_(True)
+        self.discriminator.requires_grad_(True)
         return {"loss_g": loss, "noise_error": noise_error}
 
     def _descend(self, name: str, loss: Tensor) -> None:
@@ -137,13 +209,32 @@ class DDGANTraining:
         optimizer.step()
 
     def evaluate(self, network: UNet, images: Images) -> tuple[dict[str, float], Pixels]:
-        """FID of samples, and of what comes of real x_k for each k: where it rises is the step that errs."""
-        drawn = sample(network, self.schedule, self.config.eval_images, self.fabric)
-        sets = {"fid": drawn}
-        for k in range(1, self.schedule.steps + 1):
-            begin = images, k
-            sets[f"fid_from_{k}"] = sample(network, self.schedule, self.config.eval_images, self.fabric, begin)
+        """FID of samples in each number of steps, of a seed that no published figure is of."""
+        drawn = {
+            steps: sample(network, self.schedule, self.config.eval_images, self.fabric, steps=steps, seed=1)
+            for steps in self.schedule.paths
+        }
+        sheet = drawn[4 if 4 in drawn else max(drawn)]
         if not self.fabric.is_global_zero:
-            return {}, drawn
+            return {}, sheet
         judge = references("fashion-mnist-test", "fashion", device="cpu", threads=1)
-        return {name: evaluate([pictures], judge)[0].fid for name, pictures in sets.items()}, drawn
+        return {f"fid_{steps}": evaluate([pictures], judge)[0].fid for steps, pictures in drawn.items()}, sheet
+
+
+def _others(labels: Tensor, classes: int, rng: torch.Generator) -> Tensor:
+    """A label (B,) other than each, but where none is told."""
+    other = torch.randint(classes - 1, labels.shape, generator=rng, device=labels.device)
+    return torch.where(labels == classes, classes, other + (other >= labels))
+
+
+def _weights(run: Path) -> dict[str, Tensor]:
+    return load_file(newest_checkpoint(run) / "model.safetensors")
+
+
+def _teacher(recipe: DDGANRecipe, fabric: Fabric) -> UNet | None:
+    if recipe.teacher is None:
+        return None
+    unet, weights = recipe.unet, _weights(recipe.teacher)
+    network = UNet(replace(unet, latent=0, told_target=False, classes=unet.classes if "label.weight" in weights else 0))
+    network.load_state_dict(weights, strict=True)
+    return channels_last(network.requires_grad_(False).eval(), fabric.device)

@@ -24,6 +24,7 @@ class UNetConfig:
     embedding: int = 128
     latent: int = 64  # length of z; 0 makes a deterministic regressor
     classes: int = 0  # that it can be told; one label more, the last, stands for none of them
+    told_target: bool = False  # whether it is told the level that a step leads to
 
 
 class LevelEmbedding(nn.Module):
@@ -41,6 +42,11 @@ class LevelEmbedding(nn.Module):
         angles = log_snr[:, None] * self.frequencies  # (B, 16)
         embedding: Tensor = self.layers(torch.cat([angles.sin(), angles.cos()], dim=1))  # (B, E)
         return embedding
+
+    def silence(self) -> None:
+        """Start at zero, whatever the level."""
+        for parameter in self.layers[2].parameters():
+            nn.init.zeros_(parameter)
 
 
 class Mapping(nn.Module):
@@ -97,6 +103,9 @@ class UNet(nn.Module):
         widths, groups = config.widths, config.groups
         neighbours = list(zip(widths[:-1], widths[1:], strict=True))
         self.level = LevelEmbedding(config.embedding)
+        self.target = LevelEmbedding(config.embedding) if config.told_target else None
+        if self.target is not None:
+            self.target.silence()  # what it starts from is told none
         self.mapping = Mapping(config.latent, config.embedding) if config.latent else None
         self.label = nn.Embedding(config.classes + 1, config.embedding) if config.classes else None
         if self.label is not None:
@@ -114,23 +123,20 @@ class UNet(nn.Module):
         self.split = [2 * w for w in (*widths, *widths[::-1]) for _ in range(2 * config.blocks)]
         self.styles = nn.Linear(config.embedding, sum(self.split))
 
-    def forward(self, x_t: Tensor, log_snr: Tensor, z: Tensor | None = None, label: Tensor | None = None) -> Tensor:
-        """Predict x_0 (B, C, H, W) from x_t (B, C, H, W), its log-SNR (B,), a latent z (B, L) and labels (B,)."""
-        embedding: Tensor = self.level(log_snr)  # (B, E)
-        if self.mapping is not None:
-            embedding = embedding + self.mapping(z)
-        if self.label is not None:
-            embedding = embedding + self.label(label)
-        styles = iter(self.styles(F.silu(embedding)).split(self.split, dim=1))
-        h: Tensor = self.stem(x_t)
-        skips = []
-        for i, level in enumerate(self.encoder):
-            if i:
-                h = self.down[i - 1](h)
-            for block in level.children():
-                h = block(h, styles)
-            skips.append(h)
-        h = self.attention(h)
+    def forward(
+        self,
+        x_t: Tensor,
+        log_snr: Tensor,
+        target: Tensor | None = None,
+        z: Tensor | None = None,
+        label: Tensor | None = None,
+    ) -> Tensor:
+        """Predict x_0 (B, C, H, W) from x_t (B, C, H, W), its log-SNR (B,), a latent z (B, L) and labels (B,).
+
+        `target` (B,) is the log-SNR of the level that the step leads to.
+        """
+        styles = self._styles(log_snr, target, z, label)
+        *skips, h = self._encode(x_t, styles)
         for i in reversed(range(len(self.decoder))):
             if i < len(self.up):
                 h = skips[i] + F.interpolate(self.up[i](h), scale_factor=2.0, mode="nearest")
@@ -139,3 +145,27 @@ class UNet(nn.Module):
         alpha_bar = log_snr.sigmoid()[:, None, None, None]
         v: Tensor = self.head(F.silu(h))
         return alpha_bar.sqrt() * x_t - (1 - alpha_bar).sqrt() * v
+
+    def features(self, x_t: Tensor, log_snr: Tensor, label: Tensor | None = None) -> list[Tensor]:
+        """What the way down makes of x_t (B, C, H, W), level by level: (B, widths[i], H >> i, W >> i) each."""
+        return self._encode(x_t, self._styles(log_snr, None, None, label))
+
+    def _styles(
+        self, log_snr: Tensor, target: Tensor | None, z: Tensor | None, label: Tensor | None
+    ) -> Iterator[Tensor]:
+        embedding: Tensor = self.level(log_snr)  # (B, E)
+        for part, told in ((self.target, target), (self.mapping, z), (self.label, label)):
+            if part is not None:
+                embedding = embedding + part(told)
+        return iter(self.styles(F.silu(embedding)).split(self.split, dim=1))
+
+    def _encode(self, x_t: Tensor, styles: Iterator[Tensor]) -> list[Tensor]:
+        h: Tensor = self.stem(x_t)
+        levels = []
+        for i, level in enumerate(self.encoder):
+            if i:
+                h = self.down[i - 1](h)
+            for block in level.children():
+                h = block(h, styles)
+            levels.append(h)
+        return [*levels[:-1], self.attention(h)]

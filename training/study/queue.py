@@ -39,6 +39,7 @@ class Row:
 class Study:
     """What a study's file holds."""
 
+    name: str  # of the bundle that holds its points
     model: str  # begins the names of its points
     init_from: str  # recipe, beside this file, of the DDPM that every generator starts from
     rows: tuple[Row, ...]  # what comes first is trained first
@@ -58,6 +59,10 @@ class Study:
                     own |= {"init_from": runs / Path(self.init_from).stem}
                     found[name] = TypeAdapter(DDGANRecipe).validate_python(self.recipe | own)
         return found
+
+    def series(self, name: str) -> str:
+        """What a point's bundle calls its loss: with how its levels are spaced, where that is not as in the paper."""
+        return name.removeprefix(f"{self.model}-").rpartition("-t")[0]
 
 
 def even_log_snr(steps: int) -> tuple[float, ...]:

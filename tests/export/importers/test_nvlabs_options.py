@@ -20,10 +20,13 @@ def test_schedules_are_the_original_s(name: str) -> None:
     betas = {"use_geometric": True, "beta_min": 1e-3, "beta_max": 0.9} if name.startswith("geo") else {}
     schedule = Schedule(options(num_timesteps=steps, **betas).alpha_bar())
     wanted = {key: part[f"schedule_{name}_{key}"] for key in ("betas", "mean_coef_x0", "mean_coef_xt", "variance")}
-    np.testing.assert_allclose(1 - schedule.alpha[1:], wanted["betas"][1:], rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(schedule.c_0[1:], wanted["mean_coef_x0"], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(schedule.c_t[1:], wanted["mean_coef_xt"], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(schedule.sigma[2:] ** 2, wanted["variance"][1:], rtol=1e-4, atol=1e-6)
+    alpha = schedule.alpha_bar[1:] / schedule.alpha_bar[:-1]
+    np.testing.assert_allclose(1 - alpha, wanted["betas"][1:], rtol=1e-5, atol=1e-7)
+    t = torch.arange(1, steps + 1)
+    c_0, c_t, sigma = (scale.flatten() for scale in schedule.posterior(t, t - 1))
+    np.testing.assert_allclose(c_0, wanted["mean_coef_x0"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(c_t, wanted["mean_coef_xt"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(sigma[1:] ** 2, wanted["variance"][1:], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("fir", [True, False])

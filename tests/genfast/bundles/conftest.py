@@ -6,7 +6,7 @@ import pytest
 
 from genfast.bundles import download
 
-NAME = "fashion28-t4"  # what the catalogue's fashion28 is by default
+NAME = "fashion28"  # what the catalogue's fashion28 is by default
 
 
 @pytest.fixture

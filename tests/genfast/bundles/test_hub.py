@@ -16,8 +16,8 @@ def test_a_folder_is_found_as_itself(tiny_bundle: Path) -> None:
 
 
 def test_a_name_is_found_in_the_cache(tiny_bundle: Path, nothing_shipped: Path) -> None:
-    shutil.copytree(tiny_bundle, nothing_shipped / "fashion28-t4")
-    assert hub.find("fashion28") == hub.find("fashion28", 4) == nothing_shipped / "fashion28-t4"
+    shutil.copytree(tiny_bundle, nothing_shipped / "fashion28")
+    assert hub.find("fashion28") == hub.find("fashion28", 4) == nothing_shipped / "fashion28"
     assert not hub.is_shipped(hub.find("fashion28"))
 
 
@@ -26,8 +26,8 @@ def test_what_ships_wins_over_the_cache(
 ) -> None:
     monkeypatch.setattr(hub, "_SHIPPED", (tmp_path / "shipped",))
     for place in nothing_shipped, tmp_path / "shipped":
-        shutil.copytree(tiny_bundle, place / "fashion28-t4")
-    assert hub.find("fashion28") == tmp_path / "shipped" / "fashion28-t4"
+        shutil.copytree(tiny_bundle, place / "fashion28")
+    assert hub.find("fashion28") == tmp_path / "shipped" / "fashion28"
     assert hub.is_shipped(hub.find("fashion28"))
 
 
@@ -36,7 +36,7 @@ def test_a_name_wins_over_a_folder_of_that_name(
 ) -> None:
     shutil.copytree(tiny_bundle, tmp_path / "fashion28")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="^fashion28 has no weights here; set GENFAST_MIRROR .*/fashion28-t4$"):
+    with pytest.raises(ModelError, match="^fashion28 has no weights here; set GENFAST_MIRROR .*/fashion28$"):
         hub.find("fashion28")
     assert hub.find("./fashion28") == Path("fashion28")
 
@@ -51,50 +51,51 @@ def test_weights_that_are_not_published_are_found_once_they_are_here(token_bundl
 def test_unknown_names_and_step_counts() -> None:
     with pytest.raises(ModelError, match="there is no bundle at"):
         hub.find("no/such/folder")
-    with pytest.raises(UsageError, match="no weights for 3 steps"):
-        hub.find("fashion28", 3)
+    with pytest.raises(UsageError, match="no weights for 9 steps"):
+        hub.find("fashion28", 9)
 
 
-def test_a_loss_is_for_models_of_the_catalogue(tiny_bundle: Path) -> None:
-    assert hub.find("fashion28", loss="relativistic") == hub.find("fashion28")
-    with pytest.raises(UsageError, match="no weights for 4 steps by hinge; weights exist for: relativistic at "):
+def test_a_loss_picks_a_bundle() -> None:
+    assert hub.find("fashion28", loss="relativistic").name == "fashion28-study"
+    assert hub.find("fashion28").name == "fashion28"
+    with pytest.raises(
+        UsageError, match="no weights for 4 steps by hinge; weights exist for: 1, .*; non-saturating at "
+    ):
         hub.find("fashion28", loss="hinge")
-    with pytest.raises(UsageError, match="tiny holds one set of weights; a loss picks among those of a model"):
-        hub.find(str(tiny_bundle), loss="relativistic")
 
 
 def test_what_is_whole_is_not_fetched_and_what_is_corrupt_is(server, tiny_bundle: Path, nothing_shipped: Path) -> None:
-    source = server.publish(tiny_bundle, "fashion28-t4")
-    folder = hub.pull("fashion28-t4")
-    assert folder == nothing_shipped / "fashion28-t4"
+    source = server.publish(tiny_bundle, "fashion28")
+    folder = hub.pull("fashion28")
+    assert folder == nothing_shipped / "fashion28"
     server.asked.clear()
-    assert hub.pull("fashion28-t4") == folder and server.asked == []
+    assert hub.pull("fashion28") == folder and server.asked == []
     (folder / "step.onnx").write_bytes(b"")
-    assert hub.pull("fashion28-t4") == folder
+    assert hub.pull("fashion28") == folder
     assert (folder / "step.onnx").read_bytes() == (source / "step.onnx").read_bytes()
 
 
 def test_a_bundle_of_the_format_before_is_fetched_again(server, tiny_bundle: Path, nothing_shipped: Path) -> None:
     """As the message says that it wants to be."""
-    source = server.publish(tiny_bundle, "fashion28-t4")
-    held = nothing_shipped / "fashion28-t4"
+    source = server.publish(tiny_bundle, "fashion28")
+    held = nothing_shipped / "fashion28"
     shutil.copytree(source, held)
     text = (held / "manifest.json").read_text()
     (held / "manifest.json").write_text(text.replace('"format": 2', '"format": 1'))
     assert (held / "manifest.json").read_text() != text
     with pytest.raises(ModelError, match="is of format 1, .*genfast pull"):
         bundle.load(hub.find("fashion28"))
-    assert hub.pull("fashion28-t4") == held and (held / "manifest.json").read_text() == text
+    assert hub.pull("fashion28") == held and (held / "manifest.json").read_text() == text
 
 
 def test_what_ships_is_not_fetched(server, tiny_bundle: Path) -> None:
-    server.publish(tiny_bundle, "fashion28-t4")
-    assert hub.is_shipped(hub.pull("fashion28-t4")) and server.asked == []
+    server.publish(tiny_bundle, "fashion28")
+    assert hub.is_shipped(hub.pull("fashion28")) and server.asked == []
 
 
 def test_without_a_mirror_nothing_can_be_pulled(nothing_shipped: Path) -> None:
-    with pytest.raises(AbsentError, match="nothing to fetch fashion28-t4 from; set GENFAST_MIRROR"):
-        hub.pull("fashion28-t4")
+    with pytest.raises(AbsentError, match="nothing to fetch fashion28 from; set GENFAST_MIRROR"):
+        hub.pull("fashion28")
 
 
 def test_weights_at_the_mirror_draw_themselves(
@@ -116,12 +117,12 @@ def test_the_cache_is_listed_verified_and_pruned(server, tiny_bundle: Path, noth
         shutil.copytree(tiny_bundle, nothing_shipped / name)
     (nothing_shipped / "rotten" / "step.onnx").write_bytes(b"")
     (nothing_shipped / "bare" / "manifest.json").unlink()
-    for name in ".fashion28-t4.partial", ".busy.partial":
+    for name in ".fashion28.partial", ".busy.partial":
         (nothing_shipped / name).mkdir()
     states = {
         "bare": "corrupt",
         "busy": "unfinished",
-        "fashion28-t4": "unfinished",
+        "fashion28": "unfinished",
         "good": "cached",
         "rotten": "cached",
     }
@@ -130,7 +131,7 @@ def test_the_cache_is_listed_verified_and_pruned(server, tiny_bundle: Path, noth
     assert {each.name: each.state for each in hub.cached(verify=True)} == states
     with FileLock(nothing_shipped / ".busy.lock"):
         removed = hub.prune()
-    assert {each.name: each.state for each in removed} == dict.fromkeys(("bare", "fashion28-t4", "rotten"), "removed")
+    assert {each.name: each.state for each in removed} == dict.fromkeys(("bare", "fashion28", "rotten"), "removed")
     assert [each.name for each in hub.cached()] == ["busy", "good"]
     assert hub.cached()[1].size == sum(path.stat().st_size for path in tiny_bundle.iterdir())
 
@@ -138,11 +139,11 @@ def test_the_cache_is_listed_verified_and_pruned(server, tiny_bundle: Path, noth
 def test_a_bundle_that_the_disk_cannot_hold_is_not_begun(
     server, conv_bundle: Path, nothing_shipped: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.publish(conv_bundle, "fashion28-t4")
+    server.publish(conv_bundle, "fashion28")
     monkeypatch.setenv("GENFAST_CACHE", str(small_disk))
-    with pytest.raises(ModelError, match=r"^fashion28-t4 takes 2\.5 MB more, and .* has 0\.0 MB free; make room there"):
+    with pytest.raises(ModelError, match=r"^fashion28 takes 2\.5 MB more, and .* has 0\.0 MB free; make room there"):
         hub.find("fashion28")
-    assert server.asked == ["index.json", "fashion28-t4/manifest.json"]
+    assert server.asked == ["index.json", "fashion28/manifest.json"]
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "step.onnx"])
@@ -155,12 +156,12 @@ def test_a_disk_that_fills_up_leaves_nothing(
                 other.write(bytes(512))
         answer.give(content)
 
-    server.publish(tiny_bundle, "fashion28-t4")
+    server.publish(tiny_bundle, "fashion28")
     server.faults[file] = iter([fill])
     monkeypatch.setenv("GENFAST_CACHE", str(small_disk))
     with pytest.raises(ModelError, match=f"^cannot write into {small_disk}/bundles: No space left on device"):
         hub.find("fashion28")
-    assert hub.locate("fashion28-t4") is None
+    assert hub.locate("fashion28") is None
     (small_disk / "full").unlink()
     bundle.load(hub.find("fashion28"))
 
@@ -171,9 +172,9 @@ def test_a_link_in_the_cache_is_removed_and_what_it_names_is_not(
     elsewhere = shutil.copytree(tiny_bundle, tmp_path / "elsewhere")
     (elsewhere / "step.onnx").unlink()
     nothing_shipped.mkdir(parents=True, exist_ok=True)
-    (nothing_shipped / "fashion28-t4").symlink_to(elsewhere)
+    (nothing_shipped / "fashion28").symlink_to(elsewhere)
     assert [each.state for each in hub.prune()] == ["removed"]
-    assert elsewhere.is_dir() and not (nothing_shipped / "fashion28-t4").is_symlink()
+    assert elsewhere.is_dir() and not (nothing_shipped / "fashion28").is_symlink()
 
 
 def test_the_cache_may_be_named_from_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

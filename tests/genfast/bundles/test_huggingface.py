@@ -107,7 +107,7 @@ def test_a_repository_is_pulled(hugging: Hub, nothing_shipped: Path, conv_bundle
 
 def test_a_repository_may_be_the_mirror(hugging: Hub, nothing_shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENFAST_MIRROR", "hf://me/models@v1.0")
-    with pytest.raises(AbsentError, match=f"fashion28-t4 is neither here nor at {hugging.url}/me/models/resolve/v1.0"):
+    with pytest.raises(AbsentError, match=f"fashion28 is neither here nor at {hugging.url}/me/models/resolve/v1.0"):
         hub.find("fashion28")
 
 

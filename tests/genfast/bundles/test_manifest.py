@@ -67,6 +67,21 @@ def test_an_accepted_path_stays_inside(path: str) -> None:
         (lambda m: m.update(statistics={"test": "test.npz"}), "test.npz is used but not listed in files"),
         (lambda m: m["schedule"].update(alpha_bar=[1, 0.5, 0.6]), "schedule: .*alpha_bar must start at 1 and fall"),
         (lambda m: m["schedule"].update(alpha_bar=[0.9, 0.5]), "schedule: .*alpha_bar must start at 1 and fall"),
+        (
+            lambda m: m["schedule"].update(courses=[{"levels": [1, 2]}]),
+            "the levels of a course must start at 0 and rise",
+        ),
+        (lambda m: m["schedule"].update(courses=[{"levels": [0, 2, 2]}]), "a course must start at 0 and rise"),
+        (lambda m: m["schedule"].update(courses=[{"levels": [0]}]), "schedule: courses: .*at least 2 items"),
+        (lambda m: m["schedule"].update(courses=[{"levels": [0, 99]}]), "levels of a course must be among those of al"),
+        (
+            lambda m: m["schedule"].update(courses=[{"levels": [0, 1]}, {"levels": [0, 2]}]),
+            "two courses have the same number of steps and the same loss",
+        ),
+        (
+            lambda m: m["schedule"].update(courses=[{"levels": [0, 1], "graph": "walk"}]),
+            "a bundle of family ddgan needs a graph for walk",
+        ),
         (lambda m: m.update(attributes=[ATTRIBUTES[0]]), "a bundle of family ddgan has no attributes"),
     ],
 )

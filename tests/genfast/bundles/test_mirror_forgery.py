@@ -80,7 +80,7 @@ def file(path: str, content: bytes = b"<html>", size: int | None = None) -> dict
         (forge_manifest(file("..\\up")), "is not a manifest that this version reads: files: 1: path: "),
         (forge_manifest(file("big", size=-1)), "is not a manifest that this version reads: files: 1: size: "),
         (forge_manifest(file("big", size=2**62)), r"takes 4611686018427\.4 MB more, and .* MB free; make room there"),
-        (forge_manifest(file("absent")), "cannot fetch http://.*/fashion28-t4/absent: 404 Not Found"),
+        (forge_manifest(file("absent")), "cannot fetch http://.*/fashion28/absent: 404 Not Found"),
         (forge_manifest(file("manifest.json")), "cannot fetch .*/manifest.json: "),
         (forge_manifest(file("step.onnx/a")), "cannot write into .*: Not a directory; mend that"),
         (forge_manifest(file("step.onnx")), "cannot fetch .*/step.onnx: "),

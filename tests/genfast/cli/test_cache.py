@@ -11,14 +11,14 @@ def test_the_cache_is_listed_verified_and_pruned(cli, tiny_bundle: Path, tmp_pat
     assert cli("cache", env=environment, check=True).stdout == f"{bundles}\n"
     for name in "fashion28-ddpm", "ffhq1024":
         shutil.copytree(tiny_bundle, bundles / name)
-    (bundles / ".fashion28-t4.partial").mkdir()
+    (bundles / ".fashion28.partial").mkdir()
     assert cli("cache", "--verify", env=environment).returncode == 0
     (bundles / "ffhq1024" / "step.onnx").write_bytes(b"")
 
     lines = cli("cache", env=environment, check=True).stdout.splitlines()
     assert lines[0] == str(bundles) and lines[1].split() == ["name", "state", "megabytes", "fault"]
     assert [line.split()[:2] for line in lines[2:]] == [
-        ["fashion28-t4", "unfinished"],
+        ["fashion28", "unfinished"],
         ["fashion28-ddpm", "cached"],
         ["ffhq1024", "cached"],
     ]
@@ -35,7 +35,7 @@ def test_the_cache_is_listed_verified_and_pruned(cli, tiny_bundle: Path, tmp_pat
 
     pruned = json.loads(cli("cache", "--prune", "--json", env=environment, check=True).stdout)["bundles"]
     assert [(row["name"], row["state"]) for row in pruned] == [
-        ("fashion28-t4", "removed"),
+        ("fashion28", "removed"),
         ("ffhq1024", "removed"),
         ("fashion28-ddpm", "cached"),
     ]

@@ -27,7 +27,7 @@ def test_a_model_as_json(cli: Cli, tiny_bundle: Path, means: Path) -> None:
     protocol = result.pop("protocol")
     assert result.pop("yardsticks") == {"blur": 2.5} and result.pop("warnings") == []
     precision, recall, each = (result.pop(name) for name in ("precision", "recall", "seconds_per_image"))
-    drawn = {"model": "tiny", "steps": 3, "loss": None, "seed": 0, "attributes": {}}
+    drawn = {"model": "tiny", "steps": 3, "loss": None, "guidance": 1.0, "seed": 0, "attributes": {}}
     assert result == {**drawn, "features": "means", "n": 150}
     assert fid > floor > 0 and kid > 0 and 0 < seconds < 60 and 0 < 150 * each < seconds
     assert 0 <= precision <= 1 and 0 <= recall <= 1

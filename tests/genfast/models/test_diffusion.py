@@ -9,6 +9,7 @@ from genfast.errors import UsageError
 from genfast.models.diffusion import DiffusionModel
 from genfast.samplers.noise import Purpose, normal
 from genfast.samplers.options import AncestralOptions, MaskGITOptions, Options, RePaintOptions
+from tests.graphs.bundles import parse, write_bundle
 
 
 @pytest.fixture
@@ -83,6 +84,66 @@ def test_a_ddpm_takes_as_many_steps_as_it_is_told(ddpm_bundle: Path) -> None:
     for steps in 0, -1, 9:
         with pytest.raises(UsageError, match=f"takes 1 to 8 steps, not {steps}"):
             genfast.load(str(ddpm_bundle), steps=steps)
+
+
+@pytest.fixture
+def courses(tmp_path: Path) -> Path:
+    """One graph for three courses: of 2 and 3 steps by one loss, and of 2 by another."""
+    found = [("kl", [0, 3, 8]), ("kl", [0, 2, 5, 8]), ("tv", [0, 6, 8])]
+    schedule = {
+        "alpha_bar": [1, 0.95, 0.9, 0.8, 0.7, 0.5, 0.3, 0.2, 0.05],
+        "courses": [{"loss": loss, "levels": levels, "graph": "walk"} for loss, levels in found],
+    }
+    image = {"height": 28, "width": 28, "channels": 1}
+    fields = {"name": "courses", "image": image, "latent": 1, "schedule": schedule}
+    return write_bundle(tmp_path / "courses", parse("courses"), "ddgan", "walk", **fields)
+
+
+@pytest.mark.parametrize(
+    ("steps", "loss", "levels"),
+    [
+        (None, None, [8, 3, 0]),
+        (2, "kl", [8, 3, 0]),
+        (3, None, [8, 5, 2, 0]),
+        (None, "tv", [8, 6, 0]),
+        (2, "tv", [8, 6, 0]),
+    ],
+)
+def test_a_network_goes_through_the_levels_it_was_trained_for(
+    courses: Path, steps: int | None, loss: str | None, levels: list[int]
+) -> None:
+    model = genfast.load(str(courses), steps=steps, loss=loss)
+    assert model.steps == len(levels) - 1
+    x = normal(3, [5], 0, Purpose.PRIOR, (1, 28, 28))
+    for t, (here, there) in zip(range(model.steps, 0, -1), pairwise(levels), strict=True):
+        noise = normal(3, [5], t, Purpose.POSTERIOR, (1, 28, 28))
+        moved = 0.01 * (here - there) + 0.1 * normal(3, [5], t, Purpose.LATENT, (1,))
+        x = x / 2 + noise / 2 + moved[..., None, None] if there else np.tanh(x)
+    expected = np.rint((x[:, 0, ..., None] + 1) * 127.5)
+    assert np.abs(model.sample(1, seed=3, start=5) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "loss", "line"),
+    [
+        (4, None, "courses has no weights for 4 steps; weights exist for: 2, 3"),
+        (3, "tv", "courses has no weights for 3 steps by tv; weights exist for: 2"),
+        (None, "hinge", "courses has no weights by hinge; it has: kl, tv"),
+    ],
+)
+def test_other_courses_are_refused(courses: Path, steps: int | None, loss: str | None, line: str) -> None:
+    with pytest.raises(UsageError, match=f"^{line}$"):
+        genfast.load(str(courses), steps=steps, loss=loss)
+
+
+def test_a_hole_is_filled_along_a_course(courses: Path) -> None:
+    model = genfast.load(str(courses), steps=3, device="cpu")
+    picture, hole = np.full((28, 28, 1), 100, np.uint8), np.zeros((28, 28), bool)
+    hole[:9] = True
+    frames: list[np.ndarray] = []
+    filled, _ = model.fill(picture, hole, callback=lambda frame: frames.append(frame()))
+    apart = np.abs(filled.astype(int) - 100)
+    assert len(frames) == 4 and apart[9:].mean() < 30 < apart[:9].mean()
 
 
 @pytest.mark.parametrize("options", [MaskGITOptions(), RePaintOptions()])

@@ -1,5 +1,7 @@
 """One training step of the GAN: who learns from what, what is logged, and where it starts."""
 
+import itertools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from training.checkpoint import Checkpoints
 from training.data.images import signed
-from training.families.ddgan import DDGANTraining
+from training.families.ddgan import DDGANTraining, Given, Judged
 from training.families.ddpm import DDPMTraining
 from training.loop import run
 from training.losses import LOSSES
@@ -46,13 +48,19 @@ def set_learning_rates(training: DDGANTraining, **rates: float) -> None:
             group["lr"] = rate
 
 
+def save_ddpm(recipe: Recipe, fabric: Fabric, folder: Path) -> DDPMTraining:
+    """A DDPM that has learned nothing, and its checkpoint."""
+    regression = DDPMTraining(recipe, fabric)
+    Checkpoints(folder, recipe, fabric, regression, AveragedModel(regression.network)).save(1, 0.0)
+    return regression
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_one_step_moves_both_networks(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data, loss: str) -> None:
     training = DDGANTraining(recipe("ddgan", loss=loss), fabric)
     before = {name: weights(training, name) for name in NAMES}
     figures = training.step(as_batch(thumbnails[0][:64]), None, rng(), 0)
-    gaps = {"gap_1", "gap_2", "gap_3", "gap_4"}
-    assert set(figures) == {"loss_d", "loss_g", "noise_error", "r1", "r2", "v_std"} | gaps
+    assert set(figures) == {"loss_d", "loss_g", "noise_error", "r1", "r2", "v_std", "gap_4"}
     assert all(value.isfinite() and value.shape == () for value in figures.values())
     # In the difference of two scores, the last bias cancels.
     assert unchanged(before["discriminator"], weights(training, "discriminator")) <= {"head.bias"}
@@ -85,7 +93,7 @@ def test_gradients_come_from_the_own_loss_alone(recipe: MakeRecipe, fabric: Fabr
 
 
 def test_classes_are_told_to_both_networks(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
-    """The same ones, but for one in ten that is told none."""
+    """The same ones, but for one in ten that is told none; and to the discriminator, once, others for real images."""
     unet = recipe("ddgan").unet
     training = DDGANTraining(recipe("ddgan", unet={**asdict(unet), "classes": 10}), fabric)
     seen = {name: [] for name in NAMES}
@@ -93,12 +101,25 @@ def test_classes_are_told_to_both_networks(recipe: MakeRecipe, fabric: Fabric, t
         network.label.register_forward_hook(lambda layer, given, out, seen=seen[name]: seen.append(given[0]))
     before = {name: weights(training, name) for name in NAMES}
     labels = torch.from_numpy(thumbnails[1][:2000])
-    training.step(as_batch(thumbnails[0][:2000]), labels, rng(), 0)
+    figures = training.step(as_batch(thumbnails[0][:2000]), labels, rng(), 0)
     (told,) = seen["generator"]
-    assert all(torch.equal(each, told[: len(each)]) or len(each) < 2000 for each in seen["discriminator"])
     assert 0.05 < (told == 10).float().mean() < 0.15 and torch.equal(told[told < 10], labels[told < 10])
+    whole = [each for each in seen["discriminator"] if len(each) == 2000]
+    (other,) = [each for each in whole if not torch.equal(each, told)]
+    assert len(whole) == 5 and torch.equal(other == told, told == 10) and set(other.tolist()) == set(range(11))
+    assert figures["loss_class"].item() == pytest.approx(np.log(2))  # until labels are learned
     for name in NAMES:
         assert "label.weight" not in unchanged(before[name], weights(training, name))
+
+
+@pytest.mark.slow
+def test_the_discriminator_learns_classes(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
+    unet = recipe("ddgan").unet
+    training = DDGANTraining(recipe("ddgan", unet={**asdict(unet), "classes": 10}), fabric)
+    set_learning_rates(training, generator=0.0, discriminator=3e-3)
+    batches = zip(as_batch(thumbnails[0]).split(64), torch.from_numpy(thumbnails[1]).split(64), strict=True)
+    losses = [training.step(*batch, rng(step), step)["loss_class"].item() for step, batch in enumerate(batches)]
+    assert np.mean(losses[-10:]) < 0.6 < np.log(2)
 
 
 def test_the_noise_error_is_that_of_the_noise(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
@@ -107,13 +128,14 @@ def test_the_noise_error_is_that_of_the_noise(recipe: MakeRecipe, fabric: Fabric
     batch = as_batch(thumbnails[0][:64] // 2 + 64)
     schedule, images = training.schedule, signed(batch)
     guess = 0.9 * images
-    training.reverse = lambda x_t, t, z, noise, label: (schedule.posterior_sample(guess, x_t, t, noise), guess)
+    training.reverse = lambda x_t, t, s, noise, *told: (schedule.posterior_sample(guess, x_t, t, s, noise), guess)
     training.networks["generator"].requires_grad_(False)
-    training._update_generator = lambda real, fake, x_t, t, label, noise_error: {"t": t, "noise_error": noise_error}
+    training._update_generator = lambda real, fake, given, noise_error: {"t": given.t, "noise_error": noise_error}
     figures = training.step(batch, None, rng(), 0)
     t = figures["t"]
     x_t = schedule.q_sample(images, t, torch.zeros_like(images))
-    noise = (x_t - schedule.signal[t][:, None, None, None] * guess) / schedule.noise[t][:, None, None, None]
+    signal = schedule.alpha_bar[t][:, None, None, None]
+    noise = ((x_t - signal.sqrt() * guess) / (1 - signal).sqrt()).float()
     torch.testing.assert_close(figures["noise_error"], noise.square().mean(), rtol=1e-4, atol=0)
 
 
@@ -129,43 +151,99 @@ def test_regression_brings_the_noise_error_down(recipe: MakeRecipe, fabric: Fabr
     assert errors[100.0] < 0.5 * errors[0.0]
 
 
+SEVERAL = {"steps": [4, 1, 2], "log_snr": [2.5, 0.0, -2.5, -6.0]}
+
+
 def test_candidates_have_unit_variance(recipe: MakeRecipe, fabric: Fabric) -> None:
-    """Real ones, of images of +-1, whatever the level; at t = 1 the candidate is the image."""
-    training = DDGANTraining(recipe("ddgan"), fabric)
+    """Real ones, of images of +-1, whatever the levels; on the way to level 0 the candidate is the image."""
+    training = DDGANTraining(recipe("ddgan", schedule=SEVERAL), fabric)
     schedule, x_0 = training.schedule, torch.randint(2, (5000, 1, 8, 8)) * 2.0 - 1
-    for t in range(1, schedule.steps + 1):
-        at = torch.full((5000,), t)
-        x_previous = schedule.q_sample(x_0, at - 1, torch.randn_like(x_0))
-        x_t = schedule.q_step(x_previous, at, torch.randn_like(x_0))
-        candidate = training._candidate(x_previous, x_t, at)
+    for level in training.levels:
+        s, t = level.unbind()
+        at, to = t.expand(5000), s.expand(5000)
+        x_s = schedule.q_sample(x_0, to, torch.randn_like(x_0))
+        given = Given(schedule.q_step(x_s, at, to, torch.randn_like(x_0)), at, to, None)
+        candidate = training._candidate(x_s, given)
         assert candidate.var().item() == pytest.approx(1, abs=0.01)
-        if t == 1:
+        if s == 0:
             assert torch.equal(candidate, x_0)
 
 
-def test_gaps_are_means_at_each_level(recipe: MakeRecipe, fabric: Fabric) -> None:
-    training = DDGANTraining(recipe("ddgan"), fabric)
+def test_steps_are_trained_for_as_often_as_the_recipe_says(
+    recipe: MakeRecipe, fabric: Fabric, thumbnails: Data
+) -> None:
+    """Each number of steps in equal shares, but for the one told otherwise; its steps share that evenly."""
+    training = DDGANTraining(recipe("ddgan", schedule=SEVERAL, shares={4: 2}), fabric)
+    paths = {4: [0, 1, 2, 3, 4], 1: [0, 4], 2: [0, 2, 4]}
+    assert training.schedule.paths == paths
+    seen = []
+    training._update_discriminator = lambda real, fake, given, which, other: seen.append((given, which)) or {}
+    training._update_generator = lambda *arguments: {}
+    training.step(as_batch(thumbnails[0]).repeat(4, 1, 1, 1), None, rng(), 0)
+    ((given, which),) = seen
+    found = Counter(zip(training.steps[which].tolist(), given.s.tolist(), given.t.tolist(), strict=True))
+    for steps, path in paths.items():
+        for pair in itertools.pairwise(path):
+            wanted = {4: 2, 1: 1, 2: 1}[steps] / 4 / steps
+            assert found[steps, *pair] / len(which) == pytest.approx(wanted, abs=4 * (wanted / len(which)) ** 0.5)
+
+
+def test_gaps_are_means_over_each_number_of_steps(recipe: MakeRecipe, fabric: Fabric) -> None:
+    training = DDGANTraining(recipe("ddgan", schedule=SEVERAL), fabric)
     real, fake, x_t = torch.randn(3, 16, 1, 8, 8)
-    t = torch.tensor([1] * 4 + [2] * 10 + [4] * 2)
+    which = torch.tensor([0] * 4 + [2] * 10 + [4] * 2)  # of 4, 4, 4, 4, 1, 2, 2 steps
+    s, t = training.levels[which].unbind(1)
     with torch.no_grad():
-        network, level = training.networks["discriminator"], training.schedule.log_snr[t]
-        gap = network(real, x_t, level) - network(fake, x_t, level)
-    figures = training._update_discriminator(real, fake, x_t, t)
-    wanted = [gap[:4].mean(), gap[4:14].mean(), torch.tensor(0.0), gap[14:].mean()]
-    torch.testing.assert_close(torch.stack([figures[f"gap_{k}"] for k in range(1, 5)]).detach(), torch.stack(wanted))
+        network, levels = training.networks["discriminator"], (training.schedule.log_snr[each] for each in (t, s))
+        given = x_t, *levels
+        gap = network.score(network(real, *given)) - network.score(network(fake, *given))
+    figures = training._update_discriminator(Judged(real, []), Judged(fake, []), Given(x_t, t, s, None), which, None)
+    wanted = {"gap_4": gap[:14].mean(), "gap_1": gap[14:].mean(), "gap_2": torch.tensor(0.0)}
+    for name, value in wanted.items():
+        torch.testing.assert_close(figures[name].detach(), value)
 
 
-@pytest.mark.slow
-def test_the_discriminator_learns(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
-    """Against a generator that stands still, it comes to rank real above fake."""
-    training = DDGANTraining(recipe("ddgan"), fabric)
-    set_learning_rates(training, generator=0.0, discriminator=3e-3)
-    gaps = []
-    for step, batch in enumerate(as_batch(thumbnails[0]).split(64)):
-        figures = training.step(batch, None, rng(step), step)
-        gaps.append([figures[f"gap_{k}"].item() for k in range(1, 5)])
-    start, end = np.mean(gaps[:5]), np.mean(gaps[-10:], axis=0)
-    assert abs(start) < 0.2 < end.mean() and end[0] > 0.5  # at t = 1, images without any noise, it is easiest
+def test_the_teacher_is_shown_what_lies_between_the_levels(recipe: MakeRecipe, fabric: Fabric, tmp_path: Path) -> None:
+    """x_s noised on: for images of one grey, its mean and variance are those of the level that the teacher is told."""
+    save_ddpm(recipe("ddpm"), fabric, tmp_path)
+    training = DDGANTraining(recipe("ddgan", schedule=SEVERAL, teacher=str(tmp_path)), fabric)
+    shown = []
+    training.teacher.features = lambda x, log_snr, label: shown.append((x, log_snr)) or []
+    schedule, n = training.schedule, 2000
+    for s, t in training.levels.tolist():
+        at, to, grey = torch.full((n,), t), torch.full((n,), s), torch.full((n, 1, 8, 8), 0.5)
+        x_s = schedule.q_sample(grey, to, torch.randn_like(grey))
+        place = torch.full((n,), 0.3)
+        assert training._features(x_s, Given(grey, at, to, None), torch.randn_like(grey), place) == []
+        ((x, log_snr),) = shown
+        shown.clear()
+        low, high = (min(schedule.log_snr[level].item(), 5.0) for level in (t, s))
+        assert log_snr.unique().item() == pytest.approx(high + 0.3 * (low - high), abs=1e-5)
+        signal = log_snr[0].sigmoid().item()
+        assert x.mean().item() == pytest.approx(signal**0.5 / 2, abs=0.01)
+        assert x.var().item() == pytest.approx(1 - signal, rel=0.02)
+
+
+def test_a_teacher_stands_still_and_is_learned_from(
+    recipe: MakeRecipe, fabric: Fabric, thumbnails: Data, tmp_path: Path
+) -> None:
+    """Its weights stay; what reads its features learns; and the generator gets gradients through them."""
+    save_ddpm(recipe("ddpm"), fabric, tmp_path)
+    training = DDGANTraining(recipe("ddgan", teacher=str(tmp_path)), fabric)
+    kept = {name: value.clone() for name, value in training.teacher.state_dict().items()}
+    before = {name: weights(training, name) for name in NAMES}
+    figures = training.step(as_batch(thumbnails[0][:16]), None, rng(), 0)
+    assert all(value.isfinite() for value in figures.values())
+    assert unchanged(kept, training.teacher.state_dict()) == kept.keys()
+    assert not {
+        name for name in unchanged(before["discriminator"], weights(training, "discriminator")) if "read" in name
+    }
+    for parameter in (*training.networks["discriminator"].stem.parameters(),):  # nothing but features is left to judge
+        nn.init.zeros_(parameter)
+    set_learning_rates(training, generator=1e-3, discriminator=0.0)
+    before = weights(training, "generator")
+    training.step(as_batch(thumbnails[0][:16]), None, rng(), 0)
+    assert unchanged(before, weights(training, "generator")) != before.keys()
 
 
 def test_a_batch_smaller_than_the_share_that_is_penalised(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
@@ -196,14 +274,12 @@ def remember(construct: Callable[..., None], made: list) -> Callable[..., None]:
 
 
 def test_a_ddpm_starts_the_generator(recipe: MakeRecipe, fabric: Fabric, tmp_path: Path) -> None:
-    chosen = recipe("ddpm")
-    regression = DDPMTraining(chosen, fabric)
-    Checkpoints(tmp_path, chosen, fabric, regression, AveragedModel(regression.network)).save(1, 0.0)
+    regression = save_ddpm(recipe("ddpm"), fabric, tmp_path)
     generator = DDGANTraining(recipe("ddgan", init_from=str(tmp_path)), fabric).networks["generator"]
     for parameter in generator.mapping.layers[-1].parameters():
         nn.init.zeros_(parameter)
     x_t, log_snr, z = torch.randn(3, 1, 8, 8), torch.tensor([-2.0, 0.0, 2.0]), torch.randn(3, 8)
-    torch.testing.assert_close(generator(x_t, log_snr, z), regression.network(x_t, log_snr))
+    torch.testing.assert_close(generator(x_t, log_snr, z=z), regression.network(x_t, log_snr))
 
 
 @pytest.mark.parametrize("unet", [{"widths": [8, 8]}, {"blocks": 2}])
@@ -212,8 +288,7 @@ def test_a_ddpm_of_another_shape_is_refused(
 ) -> None:
     other = recipe("ddpm")
     other = recipe("ddpm", unet={**vars(other.unet), **unet})
-    regression = DDPMTraining(other, fabric)
-    Checkpoints(tmp_path, other, fabric, regression, AveragedModel(regression.network)).save(1, 0.0)
+    save_ddpm(other, fabric, tmp_path)
     with pytest.raises(RuntimeError, match="loading state_dict"):
         DDGANTraining(recipe("ddgan", init_from=str(tmp_path)), fabric)
 
@@ -224,12 +299,11 @@ def test_going_on_from_a_run_needs_a_checkpoint(recipe: MakeRecipe, fabric: Fabr
 
 
 @pytest.mark.slow
-def test_evaluation_says_which_step_errs(recipe: MakeRecipe, fabric: Fabric, garments: Data) -> None:
-    training = DDGANTraining(recipe("ddgan", size=28, eval_images=200), fabric)
+def test_evaluation_measures_each_number_of_steps(recipe: MakeRecipe, fabric: Fabric, garments: Data) -> None:
+    training = DDGANTraining(recipe("ddgan", size=28, schedule=SEVERAL, eval_images=200), fabric)
     figures, pictures = training.evaluate(training.networks["generator"], garments[0])
     assert pictures.shape == (200, 28, 28, 1) and pictures.dtype == np.uint8
-    assert list(figures) == ["fid", "fid_from_1", "fid_from_2", "fid_from_3", "fid_from_4"]
-    assert 0 < figures["fid_from_1"] < figures["fid"]  # hardly any noise, and a generator that knows nothing yet
+    assert list(figures) == ["fid_4", "fid_1", "fid_2"] and min(figures.values()) > 0
 
 
 def test_classes_are_those_of_the_data(recipe: MakeRecipe, fabric: Fabric) -> None:

@@ -32,6 +32,7 @@ latent = 0
 {UNET}
 """
 STUDY = f"""
+name = "tiny-study"
 model = "tiny"
 init_from = "start.toml"
 baseline = {{ 2 = 20 }}
@@ -59,8 +60,9 @@ def test_the_project_s_study_is_one() -> None:
     (loop,) = {point.loop for point in points.values()}
     assert loop.steps > loop.decay
     for name, point in points.items():
-        assert point.name == name and point.init_from == Path("runs/fashion28-ddpm")
-        assert point.schedule.build().steps == int(name.rpartition("-t")[2])
+        assert point.name == name and point.init_from == Path("runs/fashion28-start")
+        assert [*point.schedule.build().paths] == [int(name.rpartition("-t")[2])]
+        assert plan.series(name) == point.loss + ("-even" if point.schedule.log_snr else "")
         assert bool(point.schedule.log_snr) == ("-even-" in name)
 
 

@@ -1,0 +1,64 @@
+"""How good garments are, by two extractors, and whether a classifier sees the class that was asked for.
+
+    python -m benchmarks.garments [--model fashion28] [--steps 1,2,4,8] [-n 10000] [--guidance 1] [--card]
+
+Figures are those of `genfast fid`; classes take turns, so that there are as many of each. `--card` puts FIDs into the
+card of the bundle, which plots show: of seed 0, and without guidance.
+"""
+
+import sys
+
+import numpy as np
+
+import genfast
+from benchmarks import common
+from export.provenance import record
+from export.study import classifier
+from genfast.bundles.manifest import Figure
+from genfast.metrics.evaluate import evaluate, references
+from genfast.models.diffusion import DiffusionModel
+from genfast.samplers.options import AncestralOptions
+from training.data import fashion_mnist
+
+
+def measured(model: DiffusionModel, n: int, seed: int, guidance: float) -> tuple[dict[str, float], list[Figure]]:
+    """Figures of n images by name, and the FIDs as a card has them."""
+    options = AncestralOptions(guidance=guidance) if guidance != 1 else None
+    images = model.sample(n, seed=seed, options=options)
+    scores = evaluate([images], references("fashion-mnist-test", device="cpu"))
+    what = f"{model.steps} steps" + (f", guidance {guidance:g}" if options else "")
+    figures: dict[str, float] = {}
+    for score in scores:
+        kid = (score.kid or 0) * 1000
+        own = {"FID": score.fid, "KID x 1000": kid, "precision": score.precision, "recall": score.recall}
+        figures |= {f"{what}: {score.features}, {name}": value for name, value in own.items() if value is not None}
+    seen, asked = classifier()(images).argmax(1).numpy(), np.arange(n) % len(fashion_mnist.CLASSES)
+    if model.bundle.manifest.classes:
+        figures[f"{what}: class asked for = class seen"] = float((seen == asked).mean())
+        for label, name in enumerate(fashion_mnist.CLASSES):
+            figures[f"{what}: ... of {name}"] = float((seen == asked)[asked == label].mean())
+    return figures, [Figure(name=f"FID, {s.features}, {what}", value=s.fid, protocol=s.protocol) for s in scores]
+
+
+def main() -> None:
+    shared = "--model -n --seed --threads --json"
+    parser = common.parser(__doc__, shared, model="fashion28", n=10_000, seed=0)
+    parser.add_argument("--steps", default="1,2,4,8", help="numbers of steps (default: 1,2,4,8)")
+    parser.add_argument("--guidance", type=float, default=1.0, help="towards the class; 1 is none")
+    parser.add_argument("--card", action="store_true", help="put FIDs into the bundle's card")
+    given = parser.parse_args()
+    if given.card and (given.seed, given.guidance) != (0, 1):
+        sys.exit("a card has figures of seed 0 without guidance")
+    figures: dict[str, float] = {}
+    for steps in map(int, given.steps.split(",")):
+        model = genfast.load(given.model, steps=steps, device="cpu", threads=given.threads)
+        assert isinstance(model, DiffusionModel)
+        found, of_card = measured(model, given.n, given.seed, given.guidance)
+        figures |= found
+        if given.card:
+            record(model.bundle.directory, of_card)
+    common.report(figures, given.json)
+
+
+if __name__ == "__main__":
+    main()
