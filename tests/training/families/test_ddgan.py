@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from training.checkpoint import Checkpoints
 from training.data.images import signed
+from training.families import ddgan
 from training.families.ddgan import DDGANTraining, Given, Judged
 from training.families.ddpm import DDPMTraining
 from training.loop import run
@@ -113,12 +114,16 @@ def test_classes_are_told_to_both_networks(recipe: MakeRecipe, fabric: Fabric, t
 
 
 @pytest.mark.slow
-def test_the_discriminator_learns_classes(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
+def test_the_discriminator_learns_classes(
+    recipe: MakeRecipe, fabric: Fabric, thumbnails: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked harder than usual, so that a few steps will do."""
+    monkeypatch.setattr(ddgan, "MISMATCH", 1.0)
     unet = recipe("ddgan").unet
     training = DDGANTraining(recipe("ddgan", unet={**asdict(unet), "classes": 10}), fabric)
     set_learning_rates(training, generator=0.0, discriminator=3e-3)
-    batches = zip(as_batch(thumbnails[0]).split(64), torch.from_numpy(thumbnails[1]).split(64), strict=True)
-    losses = [training.step(*batch, rng(step), step)["loss_class"].item() for step, batch in enumerate(batches)]
+    batches = list(zip(as_batch(thumbnails[0]).split(64), torch.from_numpy(thumbnails[1]).split(64), strict=True))
+    losses = [training.step(*batch, rng(step), step)["loss_class"].item() for step, batch in enumerate(3 * batches)]
     assert np.mean(losses[-10:]) < 0.6 < np.log(2)
 
 
