@@ -12,7 +12,7 @@ import numpy as np
 
 import genfast
 from benchmarks import common
-from export.provenance import record
+from export.provenance import fid, record
 from export.study import classifier
 from genfast.bundles.manifest import Figure
 from genfast.metrics.evaluate import evaluate, references
@@ -32,12 +32,12 @@ def measured(model: DiffusionModel, n: int, seed: int, guidance: float) -> tuple
         kid = (score.kid or 0) * 1000
         own = {"FID": score.fid, "KID x 1000": kid, "precision": score.precision, "recall": score.recall}
         figures |= {f"{what}: {score.features}, {name}": value for name, value in own.items() if value is not None}
-    seen, asked = classifier()(images).argmax(1).numpy(), np.arange(n) % len(fashion_mnist.CLASSES)
     if model.bundle.manifest.classes:
+        seen, asked = classifier()(images).argmax(1).numpy(), np.arange(n) % len(fashion_mnist.CLASSES)
         figures[f"{what}: class asked for = class seen"] = float((seen == asked).mean())
         for label, name in enumerate(fashion_mnist.CLASSES):
             figures[f"{what}: ... of {name}"] = float((seen == asked)[asked == label].mean())
-    return figures, [Figure(name=f"FID, {s.features}, {what}", value=s.fid, protocol=s.protocol) for s in scores]
+    return figures, [fid(s.features, what, s.fid, s.protocol) for s in scores]
 
 
 def main() -> None:

@@ -13,10 +13,9 @@ import genfast
 from export.folder import new
 from export.graph import TOLERANCE, MakeInputs, export, parity
 from export.ort_ops import fused
-from export.provenance import report, trained
+from export.provenance import fid, report, trained
 from export.weights import Rounded, read_starts, store_half
 from genfast.bundles import bundle
-from genfast.bundles.manifest import Figure
 from genfast.metrics.evaluate import evaluate, references
 from training import registry
 from training.checkpoint import load_average, saved
@@ -208,7 +207,6 @@ def _write(
         if samples:
             batches = genfast.load(str(folder)).batches(range(samples))
             scores = evaluate(batches, references("fashion-mnist-test"))
-            name = f"FID, {{}}, {manifest.steps} steps"
-            figures = [Figure(name=name.format(s.features), value=s.fid, protocol=s.protocol) for s in scores]
+            figures = [fid(s.features, f"{manifest.steps} steps", s.fid, s.protocol) for s in scores]
             manifest = bundle.write(folder, **fields, figures=figures).manifest
     report(out, manifest)

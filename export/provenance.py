@@ -47,6 +47,11 @@ def imported(weights: Path, source: str, notes: str = "") -> dict[str, object]:
     return {"source": source, "weights_sha256": digest, "commit": commit(), "notes": notes}
 
 
+def fid(features: str, what: str, value: float, protocol: str) -> Figure:
+    """A FID as a card has it; `what` drew the images: "4 steps", or a loss before that."""
+    return Figure(name=f"FID, {features}, {what}", value=value, protocol=protocol)
+
+
 def record(directory: Path, figures: Sequence[Figure]) -> None:
     """Put figures into the manifest of a bundle, in the place of those of the same names."""
     manifest = bundle.read(directory).manifest

@@ -26,7 +26,7 @@ import genfast
 from export.diffusion import ddpm, graph, schedule, write_step
 from export.folder import new
 from export.graph import TOLERANCE
-from export.provenance import commit, record, trained
+from export.provenance import commit, fid, record, trained
 from genfast.bundles import bundle
 from genfast.bundles.manifest import Figure
 from genfast.errors import UsageError
@@ -223,8 +223,8 @@ def _figure(plan: Study, name: str, model: genfast.Model, results: Path) -> Figu
     if not result:
         return None
     score = result["scores"][FEATURES]
-    called = f"FID, {FEATURES}, {plan.series(name)}, {result['steps']} steps"
-    return Figure(name=called, value=score["fid"], protocol=score["protocol"])
+    what = f"{plan.series(name)}, {result['steps']} steps"
+    return fid(FEATURES, what, score["fid"], score["protocol"])
 
 
 @cache

@@ -53,9 +53,9 @@ class Rounded:
     def read(cls, path: Path) -> dict[str, Self]:
         """Those of a graph's constants that `store_half` keeps so, by name, without their starts."""
         arrays = {weight.name: numpy_helper.to_array(weight) for weight in onnx.load(path).graph.initializer}
-        names = [name.removesuffix(".scale") for name in arrays if f"{name.removesuffix('.scale')}.small" in arrays]
+        small = {name.removesuffix(".small"): levels for name, levels in arrays.items() if name.endswith(".small")}
         return {
-            name: cls(arrays[f"{name}.small"], arrays[f"{name}.scale"]) for name in names if f"{name}.scale" in arrays
+            name: cls(levels, arrays[f"{name}.scale"]) for name, levels in small.items() if f"{name}.scale" in arrays
         }
 
     @property

@@ -112,13 +112,13 @@ def _open(loaded: Bundle, name: str, steps: int | None, loss: str | None, device
     def session(role: str, device: str = device, **how: bool) -> Session:
         return Session(partial(loaded.graph, role), device, threads, **how)
 
+    if loss is not None and manifest.family != "ddgan":
+        raise UsageError(f"{name} takes no loss")
     if manifest.family in ("ddgan", "ddpm"):
         course = _course(manifest, name, steps, loss)
         told = AncestralOptions() if manifest.classes else None
         step = session(course.graph)
         return DiffusionModel(loaded, name, course.steps, told, RePaintOptions(), step, course.levels)
-    if loss is not None:
-        raise UsageError(f"{name} takes no loss")
     if manifest.family == "vq-sundae":
         assert manifest.tokens
         options = manifest.sampling.options or MaskGITOptions()
@@ -154,8 +154,6 @@ def _course(manifest: Manifest, name: str, steps: int | None, loss: str | None) 
     assert manifest.schedule and manifest.steps  # as every manifest of these families
     total = manifest.steps
     if manifest.family == "ddpm":
-        if loss is not None:
-            raise UsageError(f"{name} takes no loss")
         if steps is not None and not 1 <= steps <= total:
             raise UsageError(f"{name} takes 1 to {total} steps, not {steps}")
         taken = steps or total

@@ -26,11 +26,11 @@ def sample(
 ) -> Pixels:
     """Draw images 0..n-1 of a seed, shared out over the processes: [n, H, W, C] uint8 in every process.
 
-    Classes take turns. `steps` is a number of steps of the schedule, by default its largest.
+    Classes take turns. `steps` is a number of steps of the schedule, by default the first.
     """
     reverse, config = ReverseStep(network, schedule), network.config
     labels: Tokens | None = None
-    steps = steps or max(schedule.paths)
+    steps = steps or next(iter(schedule.paths))
     path = np.array(schedule.paths[steps])
 
     def step(

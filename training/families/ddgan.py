@@ -158,7 +158,7 @@ class DDGANTraining:
         x = alpha.sqrt() * x_s + (1 - alpha).sqrt() * noise
         classes = self.teacher.config.classes
         found = self.teacher.features(x, log_snr, torch.full_like(given.t, classes) if classes else None)
-        return [plain_norm(h.float(), self.teacher.config.groups) for h in found]
+        return [plain_norm(h, self.teacher.config.groups) for h in found]
 
     def _see(self, judged: Judged, given: Given) -> Tensor:
         levels = self.schedule.log_snr[given.t], self.schedule.log_snr[given.s]
@@ -214,7 +214,7 @@ class DDGANTraining:
             steps: sample(network, self.schedule, self.config.eval_images, self.fabric, steps=steps, seed=1)
             for steps in self.schedule.paths
         }
-        sheet = drawn[4 if 4 in drawn else max(drawn)]
+        sheet = next(iter(drawn.values()))  # of the default
         if not self.fabric.is_global_zero:
             return {}, sheet
         judge = references("fashion-mnist-test", "fashion", device="cpu", threads=1)
