@@ -16,6 +16,7 @@ from export.ort_ops import fused
 from export.provenance import fid, report, trained
 from export.weights import Rounded, read_starts, store_half
 from genfast.bundles import bundle
+from genfast.bundles.catalog import span
 from genfast.metrics.evaluate import evaluate, references
 from training import registry
 from training.checkpoint import load_average, saved
@@ -23,7 +24,11 @@ from training.data import fashion_mnist
 from training.diffusion import ReverseStep, Schedule
 from training.families.ddgan import DDGANRecipe
 from training.families.ddpm import DDPMRecipe
+from training.families.dmd import DMDRecipe
 from training.nets.unet import UNet
+
+FewSteps = DDGANRecipe | DMDRecipe  # of a generator, which draws in the numbers of steps that it was trained for
+Diffusion = FewSteps | DDPMRecipe
 
 LEVELS = 1000  # of a DDPM; it may step over any of them
 COARSENESS = 0.5  # the unit of differences to another network, in their standard deviations
@@ -43,7 +48,7 @@ def reverse_step(network: UNet, levels: Schedule) -> ReverseStep:
     return (ReverseStep if network.config.latent else WithoutLatent)(network.eval(), levels)
 
 
-def step_inputs(recipe: DDGANRecipe | DDPMRecipe, levels: int) -> MakeInputs:
+def step_inputs(recipe: Diffusion, levels: int) -> MakeInputs:
     """Random inputs, by batch size, of the graph that a recipe's network is exported as, for a number of levels.
 
     It takes the levels `t` and `s` that a step leads from and to; that of a DDPM has no z, and that of a network with
@@ -61,13 +66,13 @@ def step_inputs(recipe: DDGANRecipe | DDPMRecipe, levels: int) -> MakeInputs:
     return make_inputs
 
 
-def schedule(recipe: DDGANRecipe | DDPMRecipe) -> Schedule:
+def schedule(recipe: Diffusion) -> Schedule:
     """The levels of a bundle.
 
     Those of a DDPM are of the paper's VP schedule: every T of them that are evenly spaced are that of T steps.
     """
     config = recipe.schedule
-    return (config if isinstance(recipe, DDGANRecipe) else replace(config, steps=LEVELS, log_snr=())).build()
+    return (config if isinstance(recipe, FewSteps) else replace(config, steps=LEVELS, log_snr=())).build()
 
 
 def ddgan(
@@ -86,18 +91,20 @@ def ddgan(
     copy of that bundle's graph: to a history that has the other, as Git's, it adds little.
 
     Raises:
-        UsageError: `checkpoint` is none of a DDGAN, or `out` exists.
+        UsageError: `checkpoint` is none of a generator of a few steps, or `out` exists.
         ModelError: `near` is no bundle.
         ValueError: the graph does not compute what the network computes, or `near` has no weights in eight bits.
     """
-    recipe, provenance = trained(checkpoint, DDGANRecipe)
+    recipe, provenance = trained(checkpoint, DDGANRecipe, DMDRecipe)
+    assert isinstance(recipe, FewSteps)
+    steps = span(sorted(recipe.schedule.build().paths))
     fields = {
         "name": recipe.name,
         "family": "ddgan",
-        "summary": f"Fashion-MNIST garments, {recipe.unet.size}x{recipe.unet.size}, in {_counted(recipe)} steps",
+        "summary": f"Fashion-MNIST garments, {recipe.unet.size}x{recipe.unet.size}, in {steps} steps",
         "latent": recipe.unet.latent,
     }
-    notes = f"Loss: {recipe.loss}. The weights are the exponential moving average. {notes}".strip()
+    notes = f"{_taught(recipe)}. The weights are the exponential moving average. {notes}".strip()
     _write(checkpoint, out, recipe, small, samples, fields, {**provenance, "notes": notes}, near)
 
 
@@ -116,9 +123,10 @@ def ddpm(checkpoint: Path, out: Path, notes: str = "", small: bool = False) -> N
     _write(checkpoint, out, recipe, small, 0, fields, {**provenance, "notes": notes})
 
 
-def _counted(recipe: DDGANRecipe) -> str:
-    steps = sorted(recipe.schedule.build().paths)
-    return f"{steps[0]} to {steps[-1]}" if steps[1:] else str(steps[0])
+def _taught(recipe: FewSteps) -> str:
+    if isinstance(recipe, DDGANRecipe):
+        return f"Loss: {recipe.loss}"
+    return f"Loss: distribution matching, teacher {recipe.teacher.name}, guidance {recipe.guidance:g}"
 
 
 @torch.no_grad()
@@ -156,7 +164,7 @@ def write_step(
         ValueError: the graph does not compute what the network computes, or `start` has no weights in eight bits.
     """
     recipe = registry.validate(saved(checkpoint)["recipe"])
-    assert isinstance(recipe, DDGANRecipe | DDPMRecipe)
+    assert isinstance(recipe, Diffusion)
     network = load_average(checkpoint, UNet(recipe.unet))
     rounded = _round(network, start) if small or start else []
     module, make_inputs = reverse_step(network, levels), step_inputs(recipe, len(levels.alpha_bar))
@@ -177,7 +185,7 @@ def graph(path: Path) -> list[dict[str, Any]]:
 def _write(
     checkpoint: Path,
     out: Path,
-    recipe: DDGANRecipe | DDPMRecipe,
+    recipe: Diffusion,
     small: bool,
     samples: int,
     fields: dict[str, Any],
@@ -186,7 +194,7 @@ def _write(
 ) -> None:
     unet, levels = recipe.unet, schedule(recipe)
     of_levels: dict[str, Any] = {"alpha_bar": levels.alpha_bar.tolist()}
-    if isinstance(recipe, DDGANRecipe):
+    if isinstance(recipe, FewSteps):
         of_levels["courses"] = [{"levels": path} for path in levels.paths.values()]
     begun = bundle.load(near).graph("step") if near else None
     with new(out) as folder:

@@ -23,18 +23,18 @@ def commit() -> str:
     return git.stdout.strip()
 
 
-def trained(checkpoint: Path, kind: type[_Recipe]) -> tuple[_Recipe, dict[str, object]]:
+def trained(checkpoint: Path, *kinds: type[_Recipe]) -> tuple[_Recipe, dict[str, object]]:
     """The recipe of a checkpoint, and what the manifest's provenance says of the training.
 
     Raises:
-        UsageError: `checkpoint` is none, or one whose recipe is of another kind.
+        UsageError: `checkpoint` is none, or one whose recipe is of none of these kinds.
     """
     if not all((checkpoint / name).is_file() for name in ("recipe.json", "model.safetensors")):
         raise UsageError(f"{checkpoint} is no checkpoint: it lacks recipe.json or model.safetensors")
     saved = checkpoints.saved(checkpoint)
     recipe = registry.validate(saved["recipe"])
-    if not isinstance(recipe, kind):
-        (wanted,) = (name for name, family in registry.FAMILIES.items() if family.recipe is kind)
+    if not isinstance(recipe, kinds):
+        wanted = " or ".join(name for name, family in registry.FAMILIES.items() if family.recipe in kinds)
         raise UsageError(f"{checkpoint} is of family {recipe.family}, not {wanted}")
     spent = {"images_seen": saved["images"], "hours": round(saved["hours"], 2)}
     return recipe, {"recipe": recipe.name, **spent, "commit": commit()}

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from export.diffusion import reverse_step, schedule, step_inputs
+from export.diffusion import Diffusion, reverse_step, schedule, step_inputs
 from export.folder import check, new
 from export.graph import parity
 from export.prior import HIDDEN, Frozen, Predict, predict_inputs
@@ -25,8 +25,6 @@ from genfast.bundles.bundle import Bundle
 from genfast.errors import UsageError
 from training import registry
 from training.diffusion import ReverseStep, Schedule
-from training.families.ddgan import DDGANRecipe
-from training.families.ddpm import DDPMRecipe
 from training.families.sundae import SundaeRecipe
 from training.families.vqgan import VQGANRecipe
 from training.nets.hourglass import Hourglass
@@ -131,7 +129,7 @@ def _products(path: Path, held: dict[str, Tensor], network: nn.Module, call: Cal
     return {f"{name}.weight": held[weight].T.contiguous() for name, weight in zip(called, found, strict=True)}
 
 
-def step_of(loaded: Bundle) -> tuple[ReverseStep, DDGANRecipe | DDPMRecipe]:
+def step_of(loaded: Bundle) -> tuple[ReverseStep, Diffusion]:
     """What a diffusion model's bundle computes, with the recipe of training/recipes that it was made by.
 
     Raises:
@@ -139,11 +137,11 @@ def step_of(loaded: Bundle) -> tuple[ReverseStep, DDGANRecipe | DDPMRecipe]:
         ValueError: the network does not compute what its graph computes.
     """
     recipe = _recipe(loaded.manifest.provenance.recipe)
-    assert isinstance(recipe, DDGANRecipe | DDPMRecipe)
+    assert isinstance(recipe, Diffusion)
     return _step(loaded.graph("step"), recipe, schedule(recipe)), recipe
 
 
-def _step(path: Path, recipe: DDGANRecipe | DDPMRecipe, levels: Schedule) -> ReverseStep:
+def _step(path: Path, recipe: Diffusion, levels: Schedule) -> ReverseStep:
     network, held = UNet(recipe.unet), constants(path)
     # Scale and shift of the one norm whose parameters lost their names.
     scale, shift = (x.flatten() for x in held.values() if x.shape == (recipe.unet.widths[-1], 1, 1))
@@ -159,9 +157,7 @@ def _of_study(loaded: Bundle, runs: Path) -> None:
     plan, base = read(RECIPES / f"{loaded.manifest.provenance.recipe}.toml")
     assert loaded.manifest.schedule
     points, levels = plan.points(runs), Schedule(loaded.manifest.schedule.alpha_bar)
-    found: list[tuple[DDGANRecipe | DDPMRecipe, Path, Schedule]] = [
-        (base, loaded.directory / "start.onnx", schedule(base))
-    ]
+    found: list[tuple[Diffusion, Path, Schedule]] = [(base, loaded.directory / "start.onnx", schedule(base))]
     for course in loaded.manifest.schedule.courses:
         found.append((points[course.graph], loaded.graph(course.graph), levels))
     for recipe, path, of_graph in found:

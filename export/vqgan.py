@@ -123,8 +123,8 @@ def round_vqgan(network: VQGAN) -> list[Rounded]:
     squares, whose weights nearly cancel, would draw blocks.
     """
     codes = Rounded.of(network.codebook.numpy())
-    convolutions = [network.encoder, *([] if network.decoder.network is None else [network.decoder.network])]
-    filters = [layer for part in convolutions for layer in part.modules() if isinstance(layer, nn.Conv2d)]
+    convolutions = network.encoder, network.decoder.network, network.decoder.refiner
+    filters = [layer for part in convolutions if part for layer in part.modules() if isinstance(layer, nn.Conv2d)]
     large = [layer.weight for layer in filters if layer.weight.numel() >= SMALLEST]
     stored = [Rounded.filters(weight.numpy()) for weight in large]
     network.half().float()

@@ -52,11 +52,11 @@ LOSSES: dict[Loss, AdversarialLoss] = {
 }
 
 
-def gradient_penalty(score: Callable[..., Tensor], *candidates: Tensor) -> Tensor:
-    """Mean squared norm of the score's gradient at the candidates, (B, C, H, W) each: R1 on real, R2 on fake ones.
+def gradient_penalty(score: Callable[[Tensor], Tensor], candidate: Tensor) -> Tensor:
+    """Mean squared norm of the score's gradient at the candidates (B, C, H, W): R1 on real, R2 on fake ones.
 
     Mescheder et al. 2018, eq. 9, without its factor gamma / 2.
     """
-    at = [candidate.detach().requires_grad_() for candidate in candidates]
-    gradients = torch.autograd.grad(score(*at).sum(), at, create_graph=True)
-    return torch.stack([gradient.square().sum((1, 2, 3)).mean() for gradient in gradients]).sum()
+    candidate = candidate.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(score(candidate).sum(), candidate, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean()

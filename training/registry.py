@@ -10,6 +10,7 @@ from training.families.classifier import ClassifierRecipe, ClassifierTraining
 from training.families.ddgan import DDGANRecipe, DDGANTraining
 from training.families.ddpm import DDPMRecipe, DDPMTraining
 from training.families.dequantiser import DequantiserRecipe, DequantiserTraining
+from training.families.dmd import DMDRecipe, DMDTraining
 from training.families.sundae import SundaeRecipe, SundaeTraining
 from training.families.vqgan import VQGANRecipe, VQGANTraining
 from training.family import Family
@@ -19,6 +20,7 @@ FAMILIES = {
     "classifier": Family(ClassifierRecipe, ClassifierTraining),
     "ddpm": Family(DDPMRecipe, DDPMTraining),
     "ddgan": Family(DDGANRecipe, DDGANTraining),
+    "dmd": Family(DMDRecipe, DMDTraining),
     "dequantiser": Family(DequantiserRecipe, DequantiserTraining),
     "vqgan": Family(VQGANRecipe, VQGANTraining),
     "sundae": Family(SundaeRecipe, SundaeTraining),

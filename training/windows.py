@@ -25,18 +25,24 @@ def windows(images: Tensor, side: int, regions: int, rng: torch.Generator) -> tu
     return torch.stack(crops), torch.stack(places)
 
 
-def windows_of(read: Tensor, images: Tensor, side: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A random window of each image (B, C, H, W), where tokens begin, and of what is read of it (B, C', H/32, W/32).
+def windows_of(side: int, rng: torch.Generator, *grids: Tensor) -> list[Tensor]:
+    """A random window of each image, where tokens begin, in all of `grids`: (B, C, H, W), of pixels or of latents.
 
-    Whole images where side is 0.
+    `side` is in pixels; whole images where it is 0. The coarsest of the grids is one of latents.
     """
     if side == 0:
-        return read, images
+        return list(grids)
     n = side // FACTOR
-    parts = []
-    for latents, image in zip(read, images, strict=True):
-        top, left = (int(torch.randint(m - n + 1, (), generator=rng, device=rng.device)) for m in latents.shape[1:])
-        pixels = image[:, top * FACTOR : (top + n) * FACTOR, left * FACTOR : (left + n) * FACTOR]
-        parts.append((latents[:, top : top + n, left : left + n], pixels))
-    crops, pixels_of = zip(*parts, strict=True)
-    return torch.stack(crops), torch.stack(pixels_of)
+    height, width = min(grid.shape[2:] for grid in grids)
+    free = height - n + 1, width - n + 1
+    places = [[int(torch.randint(m, (), generator=rng, device=rng.device)) for m in free] for _ in grids[0]]
+
+    def cut(grid: Tensor) -> Tensor:
+        scale = grid.shape[2] // height
+        rows = [
+            image[:, top * scale : (top + n) * scale, left * scale : (left + n) * scale]
+            for image, (top, left) in zip(grid, places, strict=True)
+        ]
+        return torch.stack(rows)
+
+    return [cut(grid) for grid in grids]

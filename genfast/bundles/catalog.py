@@ -1,7 +1,7 @@
 """The table of known models (data in catalog.toml)."""
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -93,3 +93,10 @@ def protocol(name: str) -> str:
     """The protocol that the name of an extractor stands for: the name itself, or the first of its protocols."""
     known = entries().get(name)
     return known.protocols[0] if known and known.protocols else name
+
+
+def span(steps: Sequence[int]) -> str:
+    """Numbers that rise, in words: as a range, where none between the first and the last is missing."""
+    if len(steps) > 2 and len(steps) == steps[-1] - steps[0] + 1:
+        return f"{steps[0]} to {steps[-1]}"
+    return ",".join(map(str, steps))

@@ -55,15 +55,6 @@ def models(
         print_table([_row(name, [row for row in rows if row["name"] == name]) for name in catalog.entries()])
 
 
-def _shortly(steps: list[int]) -> str:
-    """Numbers that rise: as a range, where none between the first and the last is missing."""
-    return (
-        f"{steps[0]} to {steps[-1]}"
-        if len(steps) > 2 and len(steps) == steps[-1] - steps[0] + 1
-        else ",".join(map(str, steps))
-    )
-
-
 def _is_of(figure: str, variant: "Variant") -> bool:
     """Whether a figure is of a variant: of any, if its name does not end in a number of steps."""
     own = ", ".join(filter(None, [variant.loss, f"{variant.steps} steps"]))
@@ -72,11 +63,13 @@ def _is_of(figure: str, variant: "Variant") -> bool:
 
 def _row(name: str, variants: list[Json]) -> Json:
     """A model in a line of 80 columns."""
+    from genfast.bundles.catalog import span
+
     steps = sorted({variant["steps"] for variant in variants if variant["steps"]})
     places = {variant["place"] for variant in variants}
     return {
         "name": name,
         "place": places.pop() if len(places) == 1 else "in part",
-        "steps": _shortly(steps) or ("-" if variants[0]["family"] == "features" else "any"),
+        "steps": span(steps) or ("-" if variants[0]["family"] == "features" else "any"),
         "summary": variants[0]["summary"],
     }

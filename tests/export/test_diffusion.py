@@ -1,5 +1,6 @@
 """Small networks, exported on the real command line: the bundle draws what training draws."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -120,6 +121,18 @@ def test_a_model_with_classes_draws_what_training_draws(tmp_path: Path) -> None:
     assert np.flatnonzero((used == bags).all((1, 2, 3))).tolist() == [8, 18]
 
 
+def test_a_distilled_generator_is_exported_likewise(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / checkpoint.name)
+    about = saved(folder)
+    kept = {name: about["recipe"][name] for name in ("name", "loop", "unet", "schedule", "data")}
+    about["recipe"] = kept | {"family": "dmd", "teacher": "runs/many-steps", "guidance": 1.5}
+    (folder / "recipe.json").write_text(json.dumps(about))
+    ddgan(folder, tmp_path / "out", samples=0)
+    model = genfast.load(str(tmp_path / "out"), device="cpu")
+    assert "distribution matching, teacher many-steps, guidance 1.5." in model.bundle.manifest.provenance.notes
+    assert np.array_equal(model.sample(4), genfast.load(str(exported), device="cpu").sample(4))
+
+
 def test_the_batch_does_not_matter(exported: Path) -> None:
     model = genfast.load(str(exported), device="cpu")
     whole = model.sample(66, seed=3, batch=64)
@@ -158,7 +171,7 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_another_family_is_refused(tmp_path: Path) -> None:
     other = save_checkpoint(tmp_path, "ddpm", latent=0)
-    with pytest.raises(UsageError, match="is of family ddpm, not ddgan"):
+    with pytest.raises(UsageError, match="is of family ddpm, not ddgan or dmd"):
         ddgan(other, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

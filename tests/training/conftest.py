@@ -48,6 +48,11 @@ def table() -> Callable[..., dict[str, Any]]:
                 "schedule": {"steps": 4},
                 "discriminator": {"widths": [8, 16], "embedding": 16},
             },
+            "dmd": {
+                "unet": {**NETWORK, "size": size, "latent": 8},
+                "schedule": {"steps": 4},
+                "teacher": "runs/tiny",
+            },
             "vqgan": {"data": {"name": "avatars"}},
             "dequantiser": {"data": {"name": "avatars"}, "frozen_from": "runs/tiny", "vqgan": {"dequantiser": {}}},
             "sundae": {

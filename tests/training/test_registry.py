@@ -10,7 +10,6 @@ import pytest
 
 import training
 from training import registry
-from training.families.ddgan import DDGANRecipe
 from training.families.sundae import SundaeRecipe
 from training.registry import FAMILIES
 
@@ -29,8 +28,8 @@ def test_recipes_of_the_project_are_valid(path: Path) -> None:
             assert [*config.build().paths] == counts
         elif config:
             assert all(width % config.groups == 0 for width in config.widths)
-    if isinstance(recipe, DDGANRecipe) and recipe.init_from:
-        assert recipe.init_from.name in {path.stem for path in PROJECT}
+    runs = [run for run in (getattr(recipe, name, None) for name in ("init_from", "teacher", "frozen_from")) if run]
+    assert {run.name for run in runs} <= {path.stem for path in PROJECT}
     if isinstance(recipe, SundaeRecipe) and recipe.vqgan:
         tokens = registry.read(path.with_name(f"{recipe.vqgan.name}.toml"))
         assert (recipe.hourglass.codes, recipe.hourglass.regions) == (tokens.vqgan.latent, tokens.vqgan.regions)
@@ -53,7 +52,10 @@ def test_recipes_are_frozen(recipe: Callable[..., Any], family: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"family": "gan"}, "family must be one of classifier, ddpm, ddgan, dequantiser, vqgan, sundae, not 'gan'"),
+        (
+            {"family": "gan"},
+            "family must be one of classifier, ddpm, ddgan, dmd, dequantiser, vqgan, sundae, not 'gan'",
+        ),
         ({"family": None}, "family must be one of .* not None"),
         ({"learning_rate": 1e-3}, "learning_rate\n.*[Uu]nexpected"),
         ({"loop": {"steps": 1, "epochs": 3}}, "loop.epochs\n.*[Uu]nexpected"),

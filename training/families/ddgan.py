@@ -1,6 +1,6 @@
 """Denoising diffusion GAN (section 2.3): a generator G(x_t, z, t, s) -> x_0, a discriminator D(x_s, x_t, t, s)."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -8,28 +8,22 @@ from typing import Literal
 import torch
 from lightning_fabric import Fabric
 from pydantic import PositiveFloat, PositiveInt
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from genfast.metrics.evaluate import evaluate, references
 from genfast.types import Pixels
-from training.checkpoint import newest_checkpoint
 from training.corruption import hide_labels
 from training.data.datasets import check_classes
 from training.data.images import Images, signed
 from training.diffusion import ReverseStep, ScheduleConfig
 from training.distributed import average_gradients
+from training.few_steps import judge, start
 from training.losses import LOSSES, Loss, gradient_penalty
 from training.nets.discriminator import Discriminator, DiscriminatorConfig
 from training.nets.layout import channels_last
-from training.nets.normalisation import plain_norm
 from training.nets.unet import UNet, UNetConfig
 from training.recipe import DataConfig, LoopConfig, config
-from training.sampling import sample
 
 UNTOLD = 0.1  # share of images whose class is not told, where classes are
-MISMATCH = 0.05  # weight of ranking real images of another class below: more makes samples typical of theirs
-CLEAREST = 5.0  # log-SNR of what a teacher is shown at most: of less noise it tells little but the noise
 
 
 @config
@@ -43,7 +37,6 @@ class DDGANRecipe:
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     loss: Loss = "relativistic"
     init_from: Path | None = None  # run of a DDPM of the same U-Net, whose regression the generator starts from
-    teacher: Path | None = None  # run of a DDPM, whose features of candidates the discriminator judges too
     shares: dict[PositiveInt, PositiveFloat] = field(default_factory=dict)
     # how often a number of steps is trained for, against 1 of the others
     discriminator_warmup: int = 0  # steps in which the discriminator alone learns
@@ -57,17 +50,6 @@ class DDGANRecipe:
     def __post_init__(self) -> None:
         if not self.unet.latent:
             raise ValueError("a DDGAN's generator needs a latent: set unet.latent")
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What the discriminator judges of B steps: the candidates (B, C, H, W), and what the teacher sees of x_s."""
-
-    candidate: Tensor
-    features: list[Tensor]
-
-    def detach(self) -> "Judged":
-        return Judged(self.candidate.detach(), [h.detach() for h in self.features])
 
 
 @dataclass(frozen=True)
@@ -92,12 +74,8 @@ class DDGANTraining:
         self.schedule = recipe.schedule.build().to(fabric.device)
         unet = recipe.unet
         check_classes(recipe.data, unet.classes)
-        generator = UNet(unet)
-        if recipe.init_from is not None:
-            generator.load_state_dict({**generator.state_dict(), **_weights(recipe.init_from)}, strict=True)
-        self.teacher = _teacher(recipe, fabric)
-        features = () if self.teacher is None else self.teacher.config.widths
-        self.discriminator = Discriminator(recipe.discriminator, unet.channels, unet.classes, features)
+        generator = UNet(unet) if recipe.init_from is None else start(UNet(unet), recipe.init_from)
+        self.discriminator = Discriminator(recipe.discriminator, unet.channels, unet.classes)
         networks = nn.ModuleDict({"generator": generator, "discriminator": self.discriminator})
         self.networks = channels_last(networks, fabric.device)
         self.reverse = ReverseStep(generator, self.schedule)
@@ -130,13 +108,11 @@ class DDGANTraining:
         with self.fabric.autocast(), torch.set_grad_enabled(learning):
             z = randn((len(images), self.config.unet.latent))
             fake, x_0 = self.reverse(given.x_t, t, s, randn(images.shape), z, label)
-            more = randn(images.shape), torch.rand(len(images), generator=rng, device=images.device)
-            true, made = (Judged(self._candidate(x, given), self._features(x, given, *more)) for x in (real, fake))
+        true, made = (self._candidate(x, given) for x in (real, fake))
         # Eq. 6 without its weights: the error in the noise. It ties the generator down where x_t leaves little open,
         # and leaves it to the discriminator where a mean would be a blur.
         noise_error = (schedule.log_snr[t].exp() * (x_0 - images).square().mean((1, 2, 3))).mean()
-        other = None if label is None else _others(label, self.config.unet.classes, rng)
-        figures = self._update_discriminator(true, made.detach(), given, which, other)
+        figures = self._update_discriminator(true, made.detach(), given, which)
         return figures | (self._update_generator(true, made, given, noise_error) if learning else {})
 
     def _candidate(self, x_s: Tensor, given: Given) -> Tensor:
@@ -144,59 +120,29 @@ class DDGANTraining:
         c_0, c_t, sigma = self.schedule.posterior(given.t, given.s)
         return (x_s - c_t * given.x_t) / torch.sqrt(c_0.square() + sigma.square())
 
-    def _features(self, x_s: Tensor, given: Given, noise: Tensor, place: Tensor) -> list[Tensor]:
-        """What the teacher sees of x_s, noised on to a log-SNR between those of s and t, at a `place` (B,) in 0..1.
-
-        So it is asked on the scales on which the step draws (Sauer et al. 2024, LADD).
-        """
-        if self.teacher is None:
-            return []
-        low, high = (self.schedule.log_snr[level].clamp(max=CLEAREST) for level in (given.t, given.s))
-        log_snr = high + place * (low - high)
-        there = self.schedule.alpha_bar[given.s].float()
-        alpha = (log_snr.sigmoid() / there).clamp(max=1)[:, None, None, None]
-        x = alpha.sqrt() * x_s + (1 - alpha).sqrt() * noise
-        classes = self.teacher.config.classes
-        found = self.teacher.features(x, log_snr, torch.full_like(given.t, classes) if classes else None)
-        return [plain_norm(h, self.teacher.config.groups) for h in found]
-
-    def _see(self, judged: Judged, given: Given) -> Tensor:
+    def _score(self, candidate: Tensor, given: Given) -> Tensor:
         levels = self.schedule.log_snr[given.t], self.schedule.log_snr[given.s]
-        seen: Tensor = self.networks["discriminator"](judged.candidate, given.x_t, *levels, judged.features)
-        return seen
-
-    def _score(self, judged: Judged, given: Given) -> Tensor:
-        score: Tensor = self.discriminator.score(self._see(judged, given), given.label)
+        score: Tensor = self.networks["discriminator"](candidate, given.x_t, *levels, given.label)
         return score
 
-    def _update_discriminator(
-        self, real: Judged, fake: Judged, given: Given, which: Tensor, other: Tensor | None
-    ) -> dict[str, Tensor]:
-        score = self.discriminator.score
+    def _update_discriminator(self, real: Tensor, fake: Tensor, given: Given, which: Tensor) -> dict[str, Tensor]:
         with self.fabric.autocast():
-            seen_real, seen_fake = (self._see(judged, given) for judged in (real, fake))
-        v_real, v_fake = (score(seen, given.label) for seen in (seen_real, seen_fake))
+            v_real, v_fake = (self._score(candidate, given) for candidate in (real, fake))
         loss = self.loss.discriminator(v_real, v_fake)
-        figures = {"loss_d": loss}
-        if other is not None:
-            # What is real of another class ranks below, too (Reed et al. 2016, algorithm 1): so classes are learned.
-            figures["loss_class"] = self.loss.discriminator(v_real, score(seen_real, other))
-            loss = loss + MISMATCH * figures["loss_class"]
-        r1, r2 = (self._penalty(judged, given) for judged in (real, fake))
+        r1, r2 = (self._penalty(candidate, given) for candidate in (real, fake))
         self._descend("discriminator", loss + 0.5 * self.config.gamma * (r1 + r2))
         gap, steps = v_real - v_fake, self.steps[which]
         gaps = {f"gap_{k}": gap[steps == k].sum() / (steps == k).sum().clamp(min=1) for k in self.schedule.paths}
-        return {**figures, "r1": r1, "r2": r2, "v_std": v_real.std(), **gaps}
+        return {"loss_d": loss, "r1": r1, "r2": r2, "v_std": v_real.std(), **gaps}
 
-    def _penalty(self, judged: Judged, given: Given) -> Tensor:
+    def _penalty(self, candidate: Tensor, given: Given) -> Tensor:
         n = max(1, len(given.t) // self.config.penalised)
-        inputs = (judged.candidate[:n], *(h[:n] for h in judged.features))
-        return gradient_penalty(lambda x, *features: self._score(Judged(x, list(features)), given.first(n)), *inputs)
+        return gradient_penalty(lambda x: self._score(x, given.first(n)), candidate[:n])
 
-    def _update_generator(self, real: Judged, fake: Judged, given: Given, noise_error: Tensor) -> dict[str, Tensor]:
+    def _update_generator(self, real: Tensor, fake: Tensor, given: Given, noise_error: Tensor) -> dict[str, Tensor]:
         self.discriminator.requires_grad_(False)
         with self.fabric.autocast():
-            loss = self.loss.generator(*(self._score(judged, given) for judged in (real, fake)))
+            loss = self.loss.generator(*(self._score(candidate, given) for candidate in (real, fake)))
         self._descend("generator", loss + self.config.regression * noise_error)
         self.discriminator.requires_grad_(True)
         return {"loss_g": loss, "noise_error": noise_error}
@@ -209,32 +155,4 @@ class DDGANTraining:
         optimizer.step()
 
     def evaluate(self, network: UNet, images: Images) -> tuple[dict[str, float], Pixels]:
-        """FID of samples in each number of steps, of a seed that no published figure is of."""
-        drawn = {
-            steps: sample(network, self.schedule, self.config.eval_images, self.fabric, steps=steps, seed=1)
-            for steps in self.schedule.paths
-        }
-        sheet = next(iter(drawn.values()))  # of the default
-        if not self.fabric.is_global_zero:
-            return {}, sheet
-        judge = references("fashion-mnist-test", "fashion", device="cpu", threads=1)
-        return {f"fid_{steps}": evaluate([pictures], judge)[0].fid for steps, pictures in drawn.items()}, sheet
-
-
-def _others(labels: Tensor, classes: int, rng: torch.Generator) -> Tensor:
-    """A label (B,) other than each, but where none is told."""
-    other = torch.randint(classes - 1, labels.shape, generator=rng, device=labels.device)
-    return torch.where(labels == classes, classes, other + (other >= labels))
-
-
-def _weights(run: Path) -> dict[str, Tensor]:
-    return load_file(newest_checkpoint(run) / "model.safetensors")
-
-
-def _teacher(recipe: DDGANRecipe, fabric: Fabric) -> UNet | None:
-    if recipe.teacher is None:
-        return None
-    unet, weights = recipe.unet, _weights(recipe.teacher)
-    network = UNet(replace(unet, latent=0, told_target=False, classes=unet.classes if "label.weight" in weights else 0))
-    network.load_state_dict(weights, strict=True)
-    return channels_last(network.requires_grad_(False).eval(), fabric.device)
+        return judge(network, self.schedule, self.config.eval_images, self.fabric)

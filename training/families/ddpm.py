@@ -53,24 +53,32 @@ class DDPMTraining:
 
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
         images = signed(images)
-        # The cosine schedule's density of log-SNR (Nichol and Dhariwal 2021), its tails cut at +-9.7.
-        u = torch.rand(len(images), generator=rng, device=images.device) * 0.99 + 0.005
-        log_snr = -2 * torch.log(torch.tan(0.5 * math.pi * u))
-        alpha_bar = log_snr.sigmoid()[:, None, None, None]
-        noise = torch.randn(images.shape, generator=rng, device=images.device)
-        x_t = alpha_bar.sqrt() * images + (1 - alpha_bar).sqrt() * noise
         label = hide_labels(labels, self.config.unet.classes, self.config.label_dropout, rng)
         with self.fabric.autocast():
-            x_0 = self.network(x_t, log_snr, label=label)
-        # Eq. 6 with the weight SNR + 1, which is plain squared error in v (Salimans and Ho 2022).
-        error = (x_0.float() - images).square().mean((1, 2, 3))
-        loss = (error / (1 - alpha_bar.flatten())).mean()
+            error, loss = regression_loss(self.network, images, label, rng)
         optimizer = self.optimizers["optimizer"]
         optimizer.zero_grad()
         loss.backward()
         average_gradients(self.fabric, self.network)
         optimizer.step()
-        return {"loss": loss, "error": error.mean()}
+        return {"loss": loss, "error": error}
 
     def evaluate(self, network: UNet, images: Images) -> tuple[dict[str, float], Pixels]:
         return {}, sample(network, self.schedule, 100, self.fabric)
+
+
+def noised(x_0: Tensor, log_snr: Tensor, rng: torch.Generator) -> Tensor:
+    """Draw x_t ~ q(x_t | x_0) (eq. 2) of pictures (B, C, H, W), at log-SNRs (B,)."""
+    alpha_bar = log_snr.sigmoid()[:, None, None, None]
+    noise = torch.randn(x_0.shape, generator=rng, device=x_0.device)
+    return alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * noise
+
+
+def regression_loss(network: UNet, x_0: Tensor, label: Tensor | None, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A denoiser's mean squared error in pictures (B, C, H, W), and its loss, both scalars."""
+    # The cosine schedule's density of log-SNR (Nichol and Dhariwal 2021), its tails cut at +-9.7.
+    u = torch.rand(len(x_0), generator=rng, device=x_0.device) * 0.99 + 0.005
+    log_snr = -2 * torch.log(torch.tan(0.5 * math.pi * u))
+    # Eq. 6 with the weight SNR + 1, which is plain squared error in v (Salimans and Ho 2022).
+    error = (network(noised(x_0, log_snr, rng), log_snr, label=label).float() - x_0).square().mean((1, 2, 3))
+    return error.mean(), (error * (1 + log_snr.exp())).mean()

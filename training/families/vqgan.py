@@ -8,12 +8,13 @@ from typing import Literal
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from genfast.metrics.blocks import ratio
 from genfast.samplers.ddgan import to_pixels
 from genfast.types import Pixels
-from training.checkpoint import load_average, newest_checkpoint
+from training.checkpoint import newest_checkpoint, saved
 from training.data.datasets import load
 from training.data.images import Images, signed
 from training.distributed import average_gradients, gather_rows
@@ -64,20 +65,19 @@ class VQGANTraining:
     def __init__(self, recipe: VQGANRecipe, fabric: Fabric) -> None:
         self.fabric, self.config = fabric, recipe
         self.vqgan, self.discriminator = VQGAN(recipe.vqgan), PatchDiscriminator()
+        self.fitted = False  # whether the decoder's linear path has learned already
         if recipe.frozen_from is not None:
-            load_average(newest_checkpoint(recipe.frozen_from), self.vqgan).requires_grad_(False)
-            self.vqgan.decoder.requires_grad_(True)
-            if self.vqgan.dequantiser is not None and recipe.lr_dequantiser:
-                self.vqgan.dequantiser.requires_grad_(True)
+            self._start(newest_checkpoint(recipe.frozen_from))
         self.networks = nn.ModuleDict({"vqgan": self.vqgan, "discriminator": self.discriminator})
         # How many tokens each code has lately stood for, a sum that forgets: saved with the networks.
         self.networks.register_buffer("usage", torch.zeros(recipe.vqgan.regions**2, recipe.vqgan.codes))
         channels_last(self.networks, fabric.device)
         self.losses = PixelLosses(recipe.losses, self.discriminator, fabric)
         linear = [self.vqgan.encoder.linear, self.vqgan.decoder.linear]
-        convolutions = self.vqgan.decoder.network
+        decoder = self.vqgan.decoder
+        convolutions = nn.ModuleList(part for part in (decoder.network, decoder.refiner) if part is not None)
         groups = [
-            {"params": [] if convolutions is None else convolutions.parameters(), "lr": recipe.lr},
+            {"params": convolutions.parameters(), "lr": recipe.lr},
             {"params": self.vqgan.encoder.network.parameters(), "lr": recipe.lr_encoder},
             {"params": nn.ModuleList(linear).parameters(), "lr": recipe.lr_linear},
         ]
@@ -88,6 +88,18 @@ class VQGANTraining:
         if self.vqgan.dequantiser is not None and recipe.lr_dequantiser:
             self.optimizers |= optimizers(self.vqgan.dequantiser, recipe.lr_dequantiser)
         self.held_out, _ = load(recipe.data, "validation", EVAL_IMAGES)
+
+    def _start(self, checkpoint: Path) -> None:
+        """Keep the encoder and the codes of a checkpoint, and go on from what it has of the decoder."""
+        held = load_file(checkpoint / "model.safetensors")
+        missing, unknown = self.vqgan.load_state_dict(held, strict=False)
+        if unknown or any(not name.startswith("decoder.refiner.") for name in missing):
+            raise ValueError(f"{checkpoint} holds a network of another shape")
+        self.fitted = saved(checkpoint)["recipe"]["family"] == "vqgan"  # its linear path, too
+        self.vqgan.requires_grad_(False)
+        self.vqgan.decoder.requires_grad_(True)
+        if self.vqgan.dequantiser is not None and self.config.lr_dequantiser:
+            self.vqgan.dequantiser.requires_grad_(True)
 
     @property
     def usage(self) -> Tensor:
@@ -128,14 +140,18 @@ class VQGANTraining:
 
     def _step_decoder(self, images: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
         """A step of the decoder, on windows of what a dequantiser makes of whole images; this may learn on, too."""
-        if step == 0 and self.config.vqgan.lapped:
+        if step == 0 and self.config.vqgan.lapped and not self.fitted:
             self._init_lapped(rng)
-        with torch.set_grad_enabled(self.config.lr_dequantiser > 0), self.fabric.autocast():
+        decoder, recipe = self.vqgan.decoder, self.config
+        with torch.set_grad_enabled(recipe.lr_dequantiser > 0), self.fabric.autocast():
             read = self._read(images, rng).float()
-        parts = [windows_of(read, images, self.config.window, rng) for _ in range(WINDOWS if self.config.window else 1)]
-        read, images = (torch.cat(each) for each in zip(*parts, strict=True))
+        with torch.set_grad_enabled(recipe.lr_dequantiser + recipe.lr_linear > 0 or decoder.network is not None):
+            drawn = decoder.draw(read)
+        count = WINDOWS if recipe.window else 1
+        parts = [windows_of(recipe.window, rng, drawn, read, images) for _ in range(count)]
+        drawn, read, images = (torch.cat(each) for each in zip(*parts, strict=True))
         with self.fabric.autocast():
-            pictures = self.vqgan.decoder(read)
+            pictures = decoder.mend(drawn, read)
         figures, gradient = self.losses(pictures.detach().float(), images, step)
         self.vqgan.zero_grad()
         pictures.backward(gradient.to(pictures.dtype))

@@ -1,7 +1,5 @@
 """The discriminator of a denoising diffusion GAN: half a U-Net over (x_s, x_t), conditioned on both levels."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -39,24 +37,15 @@ class Block(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """V(x_s, x_t, t, s): large where x_s looks like a real step from x_t.
+    """V(x_s, x_t, t, s): large where x_s looks like a real step from x_t."""
 
-    `features` are channels of what another network makes of x_s, at full, half, quarter... resolution; it judges them,
-    too.
-    """
-
-    def __init__(
-        self, config: DiscriminatorConfig, channels: int, classes: int = 0, features: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, config: DiscriminatorConfig, channels: int, classes: int = 0) -> None:
         super().__init__()
         widths = config.widths
         self.level, self.target = LevelEmbedding(config.embedding), LevelEmbedding(config.embedding)
         self.stem = nn.Conv2d(2 * channels * 4, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList(Block(w, config.embedding) for w in widths)
         self.widen = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        self.read = nn.ModuleList(
-            nn.Conv2d(n, widths[max(0, i - 1)], 1 if i else 2, 1 if i else 2) for i, n in enumerate(features)
-        )
         self.last = nn.Conv2d(widths[-1] + 1, widths[-1], 3, padding=1)
         self.head = nn.Linear(widths[-1], 1)
         self.label = nn.Embedding(classes + 1, widths[-1]) if classes else None
@@ -64,36 +53,26 @@ class Discriminator(nn.Module):
             nn.init.zeros_(self.label.weight)
 
     def forward(
-        self,
-        candidate: Tensor,
-        x_t: Tensor,
-        log_snr: Tensor,
-        target: Tensor,
-        features: Sequence[Tensor] = (),
+        self, candidate: Tensor, x_t: Tensor, log_snr: Tensor, target: Tensor, label: Tensor | None = None
     ) -> Tensor:
-        """What is seen (B, W) of candidates (B, C, H, W), of unit variance, given x_t and both log-SNRs (B,)."""
+        """Score candidates (B, C, H, W), of unit variance, given x_t (B, C, H, W) and both log-SNRs (B,): (B,).
+
+        What a label (B,) adds is a projection (Miyato and Koyama 2018).
+        """
         embedding = self.level(log_snr) + self.target(target)
         h: Tensor = self.stem(F.pixel_unshuffle(torch.cat([candidate, x_t], dim=1), 2))
-        read = [layer(x) for layer, x in zip(self.read, features, strict=True)]
         for i, block in enumerate(self.blocks):
             if i:
                 h = self.widen[i - 1](F.avg_pool2d(h, 2, ceil_mode=True, count_include_pad=False))
-            for x in read[:2] if i == 0 else read[i + 1 : i + 2]:
-                h = h + x
             h = block(h, embedding)
         # How much the batch varies here (Karras et al. 2018): sameness gives a collapsing generator away.
         spread = h.float().var(dim=0, unbiased=False).add(1e-8).sqrt().mean().to(h.dtype)
         h = torch.cat([h, spread.expand(len(h), 1, *h.shape[2:])], dim=1)
         h = F.leaky_relu(self.last(F.leaky_relu(h, 0.2)), 0.2)
-        return h.float().sum((2, 3))
-
-    def score(self, seen: Tensor, label: Tensor | None = None) -> Tensor:
-        """V (B,) of what is seen (B, W). What a label (B,) adds is a projection (Miyato and Koyama 2018).
-
-        Two scores of one x_t differ by little of what they share: more digits than autocast's.
-        """
-        with torch.autocast(seen.device.type, enabled=False):
-            score: Tensor = self.head(seen).squeeze(1)
+        # Two scores of one x_t differ by little of what they share: more digits than autocast's.
+        with torch.autocast(h.device.type, enabled=False):
+            h = h.float().sum((2, 3))  # (B, W)
+            score: Tensor = self.head(h).squeeze(1)
             if self.label is not None:
-                score = score + (self.label(label) * seen).sum(1)
+                score = score + (self.label(label) * h).sum(1)
             return score

@@ -55,18 +55,6 @@ class _Normalise(torch.autograd.Function):
         return grad_x.addcmul_(x, -slope[:, :, None, None]), grad_scale, grad_shift, None
 
 
-def group_norm(x: Tensor, scale: Tensor, shift: Tensor, groups: int) -> Tensor:
-    """`normalise` in float32, for training as for drawing."""
-    function = _Normalise.apply if torch.is_grad_enabled() else normalise
-    return function(x.float(), scale.float(), shift.float(), groups)
-
-
-def plain_norm(x: Tensor, groups: int) -> Tensor:
-    """Group-normalise x (B, C, H, W), no more."""
-    shift = x.new_zeros(x.shape[:2])
-    return group_norm(x, shift + 1, shift, groups)
-
-
 class AdaptiveGroupNorm(nn.Module):
     """AdaGN (DDGAN, appendix C): group normalisation whose scale and shift come from the conditioning vector."""
 
@@ -77,4 +65,5 @@ class AdaptiveGroupNorm(nn.Module):
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """Normalise x (B, C, H, W); style (B, 2C) holds scale - 1 and shift."""
         scale, shift = style.chunk(2, dim=1)
-        return group_norm(x, 1 + scale.float(), shift, self.groups)
+        function = _Normalise.apply if torch.is_grad_enabled() else normalise
+        return function(x.float(), 1 + scale.float(), shift.float(), self.groups)

@@ -135,8 +135,20 @@ class UNet(nn.Module):
 
         `target` (B,) is the log-SNR of the level that the step leads to.
         """
-        styles = self._styles(log_snr, target, z, label)
-        *skips, h = self._encode(x_t, styles)
+        embedding: Tensor = self.level(log_snr)  # (B, E)
+        for part, told in ((self.target, target), (self.mapping, z), (self.label, label)):
+            if part is not None:
+                embedding = embedding + part(told)
+        styles = iter(self.styles(F.silu(embedding)).split(self.split, dim=1))
+        h: Tensor = self.stem(x_t)
+        skips = []
+        for i, level in enumerate(self.encoder):
+            if i:
+                h = self.down[i - 1](h)
+            for block in level.children():
+                h = block(h, styles)
+            skips.append(h)
+        h = self.attention(h)
         for i in reversed(range(len(self.decoder))):
             if i < len(self.up):
                 h = skips[i] + F.interpolate(self.up[i](h), scale_factor=2.0, mode="nearest")
@@ -145,27 +157,3 @@ class UNet(nn.Module):
         alpha_bar = log_snr.sigmoid()[:, None, None, None]
         v: Tensor = self.head(F.silu(h))
         return alpha_bar.sqrt() * x_t - (1 - alpha_bar).sqrt() * v
-
-    def features(self, x_t: Tensor, log_snr: Tensor, label: Tensor | None = None) -> list[Tensor]:
-        """What the way down makes of x_t (B, C, H, W), level by level: (B, widths[i], H >> i, W >> i) each."""
-        return self._encode(x_t, self._styles(log_snr, None, None, label))
-
-    def _styles(
-        self, log_snr: Tensor, target: Tensor | None, z: Tensor | None, label: Tensor | None
-    ) -> Iterator[Tensor]:
-        embedding: Tensor = self.level(log_snr)  # (B, E)
-        for part, told in ((self.target, target), (self.mapping, z), (self.label, label)):
-            if part is not None:
-                embedding = embedding + part(told)
-        return iter(self.styles(F.silu(embedding)).split(self.split, dim=1))
-
-    def _encode(self, x_t: Tensor, styles: Iterator[Tensor]) -> list[Tensor]:
-        h: Tensor = self.stem(x_t)
-        levels = []
-        for i, level in enumerate(self.encoder):
-            if i:
-                h = self.down[i - 1](h)
-            for block in level.children():
-                h = block(h, styles)
-            levels.append(h)
-        return [*levels[:-1], self.attention(h)]

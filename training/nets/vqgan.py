@@ -12,6 +12,9 @@ costs no token.
 The decoder may read all tokens of a picture before it convolves: see dequantiser.py.
 """
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +23,7 @@ from training.nets.dequantiser import Dequantiser, DequantiserConfig
 from training.recipe import config
 
 FACTOR = 32  # pixels along the side of a token
+FINEST = 4  # pixels along the side of what the refiner's finest level has one place for
 
 
 @config
@@ -35,6 +39,7 @@ class VQGANConfig:
     decoder_blocks: tuple[int, ...] = (4, 2, 2, 1)
     dequantiser: DequantiserConfig | None = None  # reads all tokens before the decoder; none: codes are decoded
     lapped: int = 0  # rank of the decoder's linear path from 3x3 latents each; 0: from one
+    refiner: tuple[int, ...] = ()  # channels at 1/4, 1/8, 1/16 and 1/32 of what mends the picture; none: nothing does
     attention: bool = False  # at 1/16, in both: what a window gives is then no longer what the whole image gives
 
 
@@ -114,10 +119,20 @@ class Decoder(nn.Module):
             lapped(width_in, config.lapped) if config.lapped else nn.ConvTranspose2d(width_in, 3, FACTOR, stride=FACTOR)
         )
         self.network = _convolutions(width_in, config) if config.decoder else None
+        self.refiner = Refiner(config.refiner, width_in) if config.refiner else None
 
     def forward(self, latents: Tensor) -> Tensor:
+        return self.mend(self.draw(latents), latents)
+
+    def draw(self, latents: Tensor) -> Tensor:
+        """Images (B, 3, 32h, 32w) as they are before they are mended."""
         images: Tensor = self.linear(latents)
-        return images if self.network is None else images + self.network(latents)  # (B, 3, 32h, 32w)
+        return images if self.network is None else images + self.network(latents)
+
+    def mend(self, images: Tensor, latents: Tensor) -> Tensor:
+        """Mend images (B, 3, 32h, 32w) that were drawn of these latents (B, D, h, w)."""
+        mended: Tensor = images if self.refiner is None else self.refiner(images, latents)
+        return mended
 
 
 def _convolutions(width_in: int, config: VQGANConfig) -> nn.Sequential:
@@ -131,6 +146,38 @@ def _convolutions(width_in: int, config: VQGANConfig) -> nn.Sequential:
             layers.append(Attention(width))
     last = _zero(nn.Conv2d(width, 3 * 4**2, 3, padding=1))
     return nn.Sequential(*layers, nn.LeakyReLU(0.2), last, nn.PixelShuffle(4))
+
+
+class Refiner(nn.Module):
+    """A U-Net that mends a picture which was drawn patch by patch: grain, steps between patches, and colours.
+
+    Silent at first.
+    """
+
+    def __init__(self, widths: Sequence[int], width_in: int) -> None:
+        super().__init__()
+        if FINEST * 2 ** (len(widths) - 1) != FACTOR:
+            raise ValueError(f"a refiner has widths at 1/4, 1/8, 1/16 and 1/32 of the image's side, not {len(widths)}")
+        pixels, steps = 3 * FINEST**2, list(itertools.pairwise(widths))
+        self.enter = nn.Conv2d(pixels, widths[0], 3, padding=1)
+        self.read = nn.Conv2d(width_in, widths[-1], 1)
+        self.encoder = nn.ModuleList(Block(width) for width in widths)
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in steps)
+        self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in steps)
+        self.decoder = nn.ModuleList(Block(width) for width in widths[:-1])
+        self.leave = _zero(nn.Conv2d(widths[0], pixels, 3, padding=1))
+
+    def forward(self, images: Tensor, latents: Tensor) -> Tensor:
+        """Mend images (B, 3, 32h, 32w) of latents (B, D, h, w)."""
+        h: Tensor = self.enter(F.pixel_unshuffle(images, FINEST))
+        skips = []
+        for block, down in zip(self.encoder, self.down, strict=False):
+            skips.append(block(h))
+            h = down(skips[-1])
+        h = self.encoder[-1](h + self.read(latents))
+        for block, up, skip in reversed(list(zip(self.decoder, self.up, skips, strict=True))):
+            h = block(skip + F.interpolate(up(h), scale_factor=2.0, mode="nearest"))
+        return images + F.pixel_shuffle(self.leave(F.leaky_relu(h, 0.2)), FINEST)
 
 
 class VQGAN(nn.Module):

@@ -108,3 +108,11 @@ def test_an_extractor_takes_no_steps() -> None:
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ModelError, match="unknown model 'dalle'.*fashion28, .*efficientnet-lite0, fashion"):
         catalog.entry("dalle")
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [([], ""), ([4], "4"), ([1, 2], "1,2"), ([1, 2, 3], "1 to 3"), ([1, 2, 4], "1,2,4"), ([2, 3, 4, 5], "2 to 5")],
+)
+def test_numbers_are_a_range_where_none_is_missing(steps: list[int], said: str) -> None:
+    assert catalog.span(steps) == said

@@ -15,8 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from training.checkpoint import Checkpoints
 from training.data.images import signed
-from training.families import ddgan
-from training.families.ddgan import DDGANTraining, Given, Judged
+from training.families.ddgan import DDGANTraining, Given
 from training.families.ddpm import DDPMTraining
 from training.loop import run
 from training.losses import LOSSES
@@ -94,7 +93,7 @@ def test_gradients_come_from_the_own_loss_alone(recipe: MakeRecipe, fabric: Fabr
 
 
 def test_classes_are_told_to_both_networks(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
-    """The same ones, but for one in ten that is told none; and to the discriminator, once, others for real images."""
+    """The same ones, but for one in ten that is told none."""
     unet = recipe("ddgan").unet
     training = DDGANTraining(recipe("ddgan", unet={**asdict(unet), "classes": 10}), fabric)
     seen = {name: [] for name in NAMES}
@@ -102,29 +101,12 @@ def test_classes_are_told_to_both_networks(recipe: MakeRecipe, fabric: Fabric, t
         network.label.register_forward_hook(lambda layer, given, out, seen=seen[name]: seen.append(given[0]))
     before = {name: weights(training, name) for name in NAMES}
     labels = torch.from_numpy(thumbnails[1][:2000])
-    figures = training.step(as_batch(thumbnails[0][:2000]), labels, rng(), 0)
+    training.step(as_batch(thumbnails[0][:2000]), labels, rng(), 0)
     (told,) = seen["generator"]
     assert 0.05 < (told == 10).float().mean() < 0.15 and torch.equal(told[told < 10], labels[told < 10])
-    whole = [each for each in seen["discriminator"] if len(each) == 2000]
-    (other,) = [each for each in whole if not torch.equal(each, told)]
-    assert len(whole) == 5 and torch.equal(other == told, told == 10) and set(other.tolist()) == set(range(11))
-    assert figures["loss_class"].item() == pytest.approx(np.log(2))  # until labels are learned
+    assert all(torch.equal(each, told[: len(each)]) for each in seen["discriminator"])
     for name in NAMES:
         assert "label.weight" not in unchanged(before[name], weights(training, name))
-
-
-@pytest.mark.slow
-def test_the_discriminator_learns_classes(
-    recipe: MakeRecipe, fabric: Fabric, thumbnails: Data, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Asked harder than usual, so that a few steps will do."""
-    monkeypatch.setattr(ddgan, "MISMATCH", 1.0)
-    unet = recipe("ddgan").unet
-    training = DDGANTraining(recipe("ddgan", unet={**asdict(unet), "classes": 10}), fabric)
-    set_learning_rates(training, generator=0.0, discriminator=3e-3)
-    batches = list(zip(as_batch(thumbnails[0]).split(64), torch.from_numpy(thumbnails[1]).split(64), strict=True))
-    losses = [training.step(*batch, rng(step), step)["loss_class"].item() for step, batch in enumerate(3 * batches)]
-    assert np.mean(losses[-10:]) < 0.6 < np.log(2)
 
 
 def test_the_noise_error_is_that_of_the_noise(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:
@@ -182,7 +164,7 @@ def test_steps_are_trained_for_as_often_as_the_recipe_says(
     paths = {4: [0, 1, 2, 3, 4], 1: [0, 4], 2: [0, 2, 4]}
     assert training.schedule.paths == paths
     seen = []
-    training._update_discriminator = lambda real, fake, given, which, other: seen.append((given, which)) or {}
+    training._update_discriminator = lambda real, fake, given, which: seen.append((given, which)) or {}
     training._update_generator = lambda *arguments: {}
     training.step(as_batch(thumbnails[0]).repeat(4, 1, 1, 1), None, rng(), 0)
     ((given, which),) = seen
@@ -200,55 +182,11 @@ def test_gaps_are_means_over_each_number_of_steps(recipe: MakeRecipe, fabric: Fa
     s, t = training.levels[which].unbind(1)
     with torch.no_grad():
         network, levels = training.networks["discriminator"], (training.schedule.log_snr[each] for each in (t, s))
-        given = x_t, *levels
-        gap = network.score(network(real, *given)) - network.score(network(fake, *given))
-    figures = training._update_discriminator(Judged(real, []), Judged(fake, []), Given(x_t, t, s, None), which, None)
+        gap = network(real, x_t, *(told := (*levels,))) - network(fake, x_t, *told)
+    figures = training._update_discriminator(real, fake, Given(x_t, t, s, None), which)
     wanted = {"gap_4": gap[:14].mean(), "gap_1": gap[14:].mean(), "gap_2": torch.tensor(0.0)}
     for name, value in wanted.items():
         torch.testing.assert_close(figures[name].detach(), value)
-
-
-def test_the_teacher_is_shown_what_lies_between_the_levels(recipe: MakeRecipe, fabric: Fabric, tmp_path: Path) -> None:
-    """x_s noised on: for images of one grey, its mean and variance are those of the level that the teacher is told."""
-    save_ddpm(recipe("ddpm"), fabric, tmp_path)
-    training = DDGANTraining(recipe("ddgan", schedule=SEVERAL, teacher=str(tmp_path)), fabric)
-    shown = []
-    training.teacher.features = lambda x, log_snr, label: shown.append((x, log_snr)) or []
-    schedule, n = training.schedule, 2000
-    for s, t in training.levels.tolist():
-        at, to, grey = torch.full((n,), t), torch.full((n,), s), torch.full((n, 1, 8, 8), 0.5)
-        x_s = schedule.q_sample(grey, to, torch.randn_like(grey))
-        place = torch.full((n,), 0.3)
-        assert training._features(x_s, Given(grey, at, to, None), torch.randn_like(grey), place) == []
-        ((x, log_snr),) = shown
-        shown.clear()
-        low, high = (min(schedule.log_snr[level].item(), 5.0) for level in (t, s))
-        assert log_snr.unique().item() == pytest.approx(high + 0.3 * (low - high), abs=1e-5)
-        signal = log_snr[0].sigmoid().item()
-        assert x.mean().item() == pytest.approx(signal**0.5 / 2, abs=0.01)
-        assert x.var().item() == pytest.approx(1 - signal, rel=0.02)
-
-
-def test_a_teacher_stands_still_and_is_learned_from(
-    recipe: MakeRecipe, fabric: Fabric, thumbnails: Data, tmp_path: Path
-) -> None:
-    """Its weights stay; what reads its features learns; and the generator gets gradients through them."""
-    save_ddpm(recipe("ddpm"), fabric, tmp_path)
-    training = DDGANTraining(recipe("ddgan", teacher=str(tmp_path)), fabric)
-    kept = {name: value.clone() for name, value in training.teacher.state_dict().items()}
-    before = {name: weights(training, name) for name in NAMES}
-    figures = training.step(as_batch(thumbnails[0][:16]), None, rng(), 0)
-    assert all(value.isfinite() for value in figures.values())
-    assert unchanged(kept, training.teacher.state_dict()) == kept.keys()
-    assert not {
-        name for name in unchanged(before["discriminator"], weights(training, "discriminator")) if "read" in name
-    }
-    for parameter in (*training.networks["discriminator"].stem.parameters(),):  # nothing but features is left to judge
-        nn.init.zeros_(parameter)
-    set_learning_rates(training, generator=1e-3, discriminator=0.0)
-    before = weights(training, "generator")
-    training.step(as_batch(thumbnails[0][:16]), None, rng(), 0)
-    assert unchanged(before, weights(training, "generator")) != before.keys()
 
 
 def test_a_batch_smaller_than_the_share_that_is_penalised(recipe: MakeRecipe, fabric: Fabric, thumbnails: Data) -> None:

@@ -1,11 +1,14 @@
 """The steps of a VQ-GAN: its losses at known pictures, its codes, its start, and that it learns."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from safetensors.torch import save_file
 
 from training.checkpoint import load_average, newest_checkpoint
 from training.codec import TrainedCodec
@@ -130,9 +133,10 @@ def test_windows_of_what_is_read_are_those_of_the_images() -> None:
     rows = torch.arange(4)[:, None].expand(4, 4)
     read = torch.stack([rows, rows.T]).expand(5, 2, 4, 4)  # each place knows itself
     images = read.repeat_interleave(32, 2).repeat_interleave(32, 3)
-    parts, pixels = windows_of(read, images, 64, rng())
+    pixels, parts = windows_of(64, rng(), images, read)
     assert parts.shape == (5, 2, 2, 2) and torch.equal(pixels[:, :, ::32, ::32], parts)
-    assert windows_of(read, images, 0, rng()) == (read, images)
+    assert len(parts.flatten(1).unique(dim=0)) > 1
+    assert windows_of(0, rng(), images, read) == [images, read]
 
 
 def test_it_learns(folder: Path, fabric: Fabric) -> None:
@@ -171,6 +175,30 @@ def test_a_decoder_learns_on_and_tokens_stay(folder: Path, fabric: Fabric, tmp_p
     assert not torch.equal(first.decoder.linear.weight, second.decoder.linear.weight)
     second.codebook[0, 0, 0] += 1
     assert TrainedCodec(first).identity != TrainedCodec(second).identity
+
+
+def test_a_refiner_learns_of_windows_and_all_else_stays(folder: Path, fabric: Fabric, tmp_path: Path) -> None:
+    network = asdict(make(folder).vqgan) | {
+        "decoder": (),
+        "decoder_blocks": (),
+        "lapped": 16,
+        "dequantiser": {"tokens": 4, "widths": [32, 32], "heads": [1, 1], "head": 32},
+    }
+    drawn = VQGAN(make(folder, vqgan=network).vqgan)
+    checkpoint = tmp_path / "checkpoint-00000001"
+    checkpoint.mkdir()
+    save_file(drawn.state_dict(), checkpoint / "model.safetensors")
+    (checkpoint / "recipe.json").write_text(json.dumps({"recipe": {"family": "vqgan"}}))
+    mending = make(folder, vqgan=network | {"refiner": (8, 8, 8, 8)}, frozen_from=tmp_path, lr_linear=0)
+    training = VQGANTraining(mending, fabric)
+    training.usage.fill_(1)
+    for step in range(3):  # its last layer starts at zero
+        training.step(faces(folder)[:4], None, rng(), step)
+    before, after = drawn.state_dict(), training.vqgan.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert after["decoder.refiner.enter.weight"].isfinite().all() and after["decoder.refiner.leave.weight"].any()
+    with pytest.raises(ValueError, match="another shape"):
+        VQGANTraining(make(folder, frozen_from=tmp_path), fabric)
 
 
 def test_the_recipe_is_the_megapixel_one() -> None:

@@ -1,7 +1,5 @@
 """The discriminator: what its score depends on, and the term that looks over the batch."""
 
-from collections.abc import Sequence
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,18 +16,12 @@ def inputs(channels: int = 1, size: int = 8, batch: int = 4) -> list[Tensor]:
     return [*torch.randn(2, batch, channels, size, size), log_snr, log_snr + 2]
 
 
-def score(
-    network: Discriminator, given: list[Tensor], label: Tensor | None = None, features: Sequence[Tensor] = ()
-) -> Tensor:
-    return network.score(network(*given, features), label)
-
-
 @pytest.mark.parametrize(
     ("channels", "size", "widths"), [(1, 8, (8, 16)), (3, 8, (8,)), (1, 28, (8, 16, 16)), (1, 28, (8, 8, 8, 8))]
 )
 def test_one_score_an_image_and_every_weight_learns(channels: int, size: int, widths: tuple[int, ...]) -> None:
     network = discriminator(channels, widths)
-    scores = score(network, inputs(channels, size))
+    scores = network(*inputs(channels, size))
     assert scores.shape == (4,)
     scores.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
@@ -40,16 +32,17 @@ def test_it_depends_on_each_of_its_inputs(which: int) -> None:
     network, given = discriminator(), inputs()
     changed = list(given)
     changed[which] = given[which] + 1
-    assert not torch.isclose(score(network, given), score(network, changed)).any()
+    assert not torch.isclose(network(*given), network(*changed)).any()
 
 
 def test_a_label_moves_the_score_by_a_projection() -> None:
     network, given = Discriminator(DiscriminatorConfig(widths=(8, 16), embedding=16), 1, classes=3), inputs()
-    assert torch.equal(*(score(network, given, torch.full((4,), label)) for label in (0, 3)))  # until it has learned
+    assert torch.equal(*(network(*given, torch.full((4,), label)) for label in (0, 3)))  # until it has learned
+    seen = []
+    network.head.register_forward_hook(lambda module, arguments, output: seen.append(arguments[0]))
     nn.init.normal_(network.label.weight)
-    seen, label = network(*given), torch.tensor([0, 1, 2, 3])
-    moved = network.score(seen, label) - network.head(seen).squeeze(1)
-    torch.testing.assert_close(moved, (seen * network.label.weight).sum(1))
+    moved = network(*given, torch.tensor([0, 1, 2, 3])) - network.head(seen[0]).squeeze(1)
+    torch.testing.assert_close(moved, (seen[0] * network.label.weight).sum(1))
 
 
 def test_it_sees_how_much_a_batch_varies() -> None:
@@ -57,8 +50,8 @@ def test_it_sees_how_much_a_batch_varies() -> None:
     level = torch.zeros(4), torch.ones(4)
     seen = []
     network.last.register_forward_hook(lambda module, arguments, output: seen.append(arguments[0]))
-    varied = score(network, [candidate, x_t, *level])
-    same = score(network, [*(x[:1].expand(4, -1, -1, -1) for x in (candidate, x_t)), *level])
+    varied = network(candidate, x_t, *level)
+    same = network(*(x[:1].expand(4, -1, -1, -1) for x in (candidate, x_t)), *level)
     torch.testing.assert_close(same, same[:1].expand(4))
     assert not torch.isclose(varied[0], same[0], rtol=1e-3)
     (h, spread), (_, none) = (  # before `last`, whose input is past an activation that leaves positive numbers alone
@@ -73,18 +66,4 @@ def test_it_sees_how_much_a_batch_varies() -> None:
 def test_the_order_of_a_batch_does_not_matter() -> None:
     network, given = discriminator(), inputs()
     order = torch.tensor([2, 0, 3, 1])
-    torch.testing.assert_close(score(network, [tensor[order] for tensor in given]), score(network, given)[order])
-
-
-def test_it_judges_what_another_network_sees() -> None:
-    """At every resolution, and every weight that reads it learns."""
-    network = Discriminator(DiscriminatorConfig(widths=(8, 16, 16), embedding=16), 1, features=(4, 6, 10))
-    given, features = inputs(), [torch.randn(4, c, 8 >> i, 8 >> i) for i, c in enumerate((4, 6, 10))]
-    before = score(network, given, None, features)
-    for i in range(3):
-        changed = [x + 1 if k == i else x for k, x in enumerate(features)]
-        assert not torch.isclose(score(network, given, None, changed), before).any()
-    before.square().sum().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.read.parameters())
-    with pytest.raises(ValueError, match="zip"):
-        network(*given)
+    torch.testing.assert_close(network(*(tensor[order] for tensor in given)), network(*given)[order])

@@ -72,18 +72,6 @@ def test_where_a_step_leads_to_matters_once_it_has_learned() -> None:
     assert not torch.isclose(*(unet(x_t, log_snr, target, z) for target in targets)).all((1, 2, 3)).any()
 
 
-def test_features_are_those_of_the_way_down() -> None:
-    unet = network(size=28, latent=0, widths=(8, 16, 12), classes=2)
-    seen = []
-    for part in (unet.encoder[0][-1], unet.encoder[1][-1], unet.attention):
-        part.register_forward_hook(lambda module, arguments, output: seen.append(output))
-    x_t, log_snr, _ = inputs(unet.config)
-    features = unet.features(x_t, log_snr, label := torch.tensor([0, 1, 2]))
-    assert [tuple(x.shape) for x in features] == [(3, 8, 28, 28), (3, 16, 14, 14), (3, 12, 7, 7)]
-    unet(x_t, log_snr, label=label)
-    assert all(torch.equal(*pair) for pair in zip(features * 2, seen, strict=True))
-
-
 def test_the_length_of_z_does_not_matter() -> None:
     mapping, z = Mapping(8, 16), torch.randn(3, 8)
     set_gain(mapping, 1.0)

@@ -60,6 +60,20 @@ def test_only_the_linear_paths_speak_at_first(network: VQGAN) -> None:
     assert torch.equal(network.decoder(latents), network.decoder.linear(latents))
 
 
+def test_a_refiner_is_silent_at_first_and_mends_what_it_is_given() -> None:
+    network = VQGAN(replace(TINY, refiner=(8, 8, 8, 8))).decoder
+    latents = torch.randn(2, 4, 2, 3)
+    drawn = network.draw(latents)
+    assert torch.equal(network(latents), drawn) and drawn.shape == (2, 3, 64, 96)
+    torch.nn.init.normal_(network.refiner.leave.weight)
+    changed = drawn.clone()
+    changed[:, :, :4, :4] += 1
+    difference = network.mend(changed, latents) - network.mend(drawn, latents)
+    assert difference[..., 4:12, 4:12].abs().max() > 0 and not torch.equal(network(latents), drawn)
+    with pytest.raises(ValueError, match="1/4, 1/8, 1/16 and 1/32 of the image's side, not 3"):
+        VQGAN(replace(TINY, refiner=(8, 8, 8)))
+
+
 def test_attention_sees_the_whole_image() -> None:
     torch.manual_seed(0)
     network = VQGAN(replace(TINY, attention=True)).decoder

@@ -1,0 +1,159 @@
+"""Distribution matching distillation (Yin et al. 2024): what a DDPM draws in many steps, drawn in a few.
+
+A generator descends the reverse KL divergence, on all scales of noise, of its pictures from those of the DDPM. What
+that takes are the scores of both (eq. 7): the DDPM has the one, a critic, another DDPM that learns on what the
+generator draws, the other. The generator goes its own way from noise on, so that it learns to mend what its earlier
+steps did (Yin et al. 2024, improved, section 4.4).
+"""
+
+from dataclasses import field, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from genfast.types import Pixels
+from training.checkpoint import load_average, newest_checkpoint
+from training.corruption import hide_labels
+from training.data.datasets import check_classes
+from training.data.images import Images
+from training.diffusion import ReverseStep, ScheduleConfig
+from training.distributed import average_gradients
+from training.families.ddpm import noised, regression_loss
+from training.few_steps import judge, start
+from training.nets.layout import channels_last
+from training.nets.unet import UNet, UNetConfig
+from training.recipe import DataConfig, LoopConfig, config
+
+UNTOLD = 0.1  # share of pictures whose class is not told, where classes are
+SMALLEST = 0.01  # of what a direction is divided by
+CLEAREST = 5.0  # log-SNR at most of what scores are compared of: of less noise they tell little but the noise
+
+
+@config
+class DMDRecipe:
+    name: str
+    family: Literal["dmd"]
+    loop: LoopConfig
+    unet: UNetConfig  # of the generator; those of teacher and critic are the same but for what they are told
+    schedule: ScheduleConfig
+    teacher: Path  # run of a DDPM
+    init_from: Path | None = None  # run of a generator; without, it starts from the teacher
+    data: DataConfig = DataConfig()  # of which only labels are looked at
+    shares: dict[PositiveInt, PositiveFloat] = field(default_factory=dict)
+    # how often a number of steps is trained for, against 1 of the others
+    guidance: float = 1.0  # of the teacher, towards the class; 1 is none
+    critic_warmup: int = 100  # steps in which the critic alone learns
+    lr_generator: float = 1e-4
+    lr_critic: float = 4e-4
+    eval_images: int = 2000  # images that the FID in the log is taken from
+
+    def __post_init__(self) -> None:
+        if not self.unet.latent:
+            raise ValueError("a generator needs a latent: set unet.latent")
+
+
+class DMDTraining:
+    averaged = "generator"
+
+    def __init__(self, recipe: DMDRecipe, fabric: Fabric) -> None:
+        self.fabric, self.config = fabric, recipe
+        check_classes(recipe.data, recipe.unet.classes)
+        self.schedule = recipe.schedule.build().to(fabric.device)
+        generator = start(UNet(recipe.unet), recipe.init_from or recipe.teacher)
+        denoiser = replace(recipe.unet, latent=0, told_target=False)
+        teacher, critic = (load_average(newest_checkpoint(recipe.teacher), UNet(denoiser)) for _ in range(2))
+        self.teacher = channels_last(teacher.requires_grad_(False).eval(), fabric.device)
+        self.networks = channels_last(nn.ModuleDict({"generator": generator, "critic": critic}), fabric.device)
+        self.critic, self.reverse = critic, ReverseStep(generator, self.schedule)
+        # Of each number of steps: its share, the number, and its levels, padded at the end.
+        ways = self.schedule.paths
+        self.shares = torch.tensor([recipe.shares.get(steps, 1.0) for steps in ways], device=fabric.device)
+        self.counts = torch.tensor([*ways], device=fabric.device)
+        self.paths = pad_sequence([torch.tensor(path) for path in ways.values()], batch_first=True).to(fabric.device)
+        groups = {
+            "generator": {"lr": recipe.lr_generator, "delay": recipe.critic_warmup},
+            "critic": {"lr": recipe.lr_critic},
+        }
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            name: torch.optim.Adam([{"params": self.networks[name].parameters(), **group}], betas=(0.0, 0.99))
+            for name, group in groups.items()
+        }
+
+    def step(self, images: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
+        """Update the generator by a step somewhere on its way, and the critic by what it then draws."""
+        label = hide_labels(labels, self.config.unet.classes, UNTOLD, rng)
+        learning = step >= self.config.critic_warmup
+        x_t, t, s = self._on_the_way(images.shape, label, rng)
+        with torch.set_grad_enabled(learning):
+            _, x_0 = self._step(x_t, t, s, label, rng)
+        figures = self._update_generator(x_0, s, label, rng) if learning else {}
+        with self.fabric.autocast():
+            error, loss = regression_loss(self.critic, x_0.detach(), label, rng)
+        self._descend("critic", loss)
+        return figures | {"loss_critic": loss, "error_critic": error}
+
+    def _step(
+        self, x_t: Tensor, t: Tensor, s: Tensor, label: Tensor | None, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """x_s and x_0 of a step of the generator from x_t."""
+        randn = partial(torch.randn, generator=rng, device=x_t.device)
+        z = randn((len(x_t), self.config.unet.latent))
+        with self.fabric.autocast():
+            x_s, x_0 = self.reverse(x_t, t, s, randn(x_t.shape), z, label)
+        return x_s.float(), x_0.float()
+
+    @torch.no_grad()
+    def _on_the_way(
+        self, shape: torch.Size, label: Tensor | None, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x_t of ways from noise that the generator goes in some number of steps each, and the levels t and s (B,)."""
+        device = self.fabric.device
+        which = torch.multinomial(self.shares, shape[0], replacement=True, generator=rng)
+        count, paths = self.counts[which], self.paths[which]
+        rest = (torch.rand(shape[:1], generator=rng, device=device) * count).long() + 1  # steps that are left
+        x = torch.randn(shape, generator=rng, device=device)
+        for k in range(int(count.max()), 1, -1):
+            on = ((k <= count) & (k > rest)).nonzero()[:, 0]
+            told = None if label is None else label[on]
+            x[on], _ = self._step(x[on], paths[on, k], paths[on, k - 1], told, rng)
+        every = torch.arange(len(x), device=device)
+        return x, paths[every, rest], paths[every, rest - 1]
+
+    def _update_generator(
+        self, x_0: Tensor, s: Tensor, label: Tensor | None, rng: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Move x_0 along the difference of the scores, at a log-SNR below that of the level s (B,)."""
+        low, high = self.schedule.log_snr[-1], self.schedule.log_snr[s].clamp(max=CLEAREST)
+        log_snr = low + (high - low) * torch.rand(len(x_0), generator=rng, device=x_0.device)
+        with torch.no_grad(), self.fabric.autocast():
+            x = noised(x_0, log_snr, rng)
+            wanted, drawn = self._taught(x, log_snr, label), self.critic(x, log_snr, label=label).float()
+        # Eq. 7 and 8: in terms of denoised pictures, and in units of how far the teacher is from this one.
+        size = (x_0.detach() - wanted).abs().mean((1, 2, 3), keepdim=True).clamp(min=SMALLEST)
+        direction = (drawn - wanted) / size
+        self._descend("generator", (direction * x_0).mean((1, 2, 3)).mean())
+        return {"difference": (drawn - wanted).square().mean().sqrt()}
+
+    def _taught(self, x: Tensor, log_snr: Tensor, label: Tensor | None) -> Tensor:
+        """What the teacher takes x to be without its noise, guided (Ho and Salimans 2022)."""
+        told: Tensor = self.teacher(x, log_snr, label=label).float()
+        if label is None or self.config.guidance == 1:
+            return told
+        untold: Tensor = self.teacher(x, log_snr, label=torch.full_like(label, self.config.unet.classes)).float()
+        return untold + self.config.guidance * (told - untold)
+
+    def _descend(self, name: str, loss: Tensor) -> None:
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad()
+        loss.backward()
+        average_gradients(self.fabric, self.networks[name])
+        optimizer.step()
+
+    def evaluate(self, network: UNet, images: Images) -> tuple[dict[str, float], Pixels]:
+        return judge(network, self.schedule, self.config.eval_images, self.fabric)

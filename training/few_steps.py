@@ -1,0 +1,35 @@
+"""What training of generators that draw in a few steps shares: where they start, and how they are judged."""
+
+from pathlib import Path
+
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
+
+from genfast.metrics.evaluate import evaluate, references
+from genfast.types import Pixels
+from training.checkpoint import newest_checkpoint
+from training.diffusion import Schedule
+from training.nets.unet import UNet
+from training.sampling import sample
+
+
+def start(generator: UNet, run: Path) -> UNet:
+    """Start a generator from the newest checkpoint of a run: that of a generator, or of a DDPM, which is told less.
+
+    Raises:
+        FileNotFoundError: the run has no checkpoint.
+        RuntimeError: its network is of another shape.
+    """
+    weights = load_file(newest_checkpoint(run) / "model.safetensors")
+    generator.load_state_dict({**generator.state_dict(), **weights}, strict=True)
+    return generator
+
+
+def judge(network: UNet, schedule: Schedule, n: int, fabric: Fabric) -> tuple[dict[str, float], Pixels]:
+    """FID of n samples in each number of steps, of a seed that no published figure is of; and those of the default."""
+    drawn = {steps: sample(network, schedule, n, fabric, steps=steps, seed=1) for steps in schedule.paths}
+    sheet = next(iter(drawn.values()))
+    if not fabric.is_global_zero:
+        return {}, sheet
+    classifier = references("fashion-mnist-test", "fashion", device="cpu", threads=1)
+    return {f"fid_{steps}": evaluate([pictures], classifier)[0].fid for steps, pictures in drawn.items()}, sheet
