@@ -54,8 +54,11 @@ class DDPMTraining:
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
         images = signed(images)
         label = hide_labels(labels, self.config.unet.classes, self.config.label_dropout, rng)
+        # The cosine schedule's density of log-SNR (Nichol and Dhariwal 2021), its tails cut at +-9.7.
+        u = torch.rand(len(images), generator=rng, device=images.device) * 0.99 + 0.005
+        log_snr = -2 * torch.log(torch.tan(0.5 * math.pi * u))
         with self.fabric.autocast():
-            error, loss = regression_loss(self.network, images, label, rng)
+            error, loss = regression_loss(self.network, images, log_snr, rng, label=label)
         optimizer = self.optimizers["optimizer"]
         optimizer.zero_grad()
         loss.backward()
@@ -74,11 +77,12 @@ def noised(x_0: Tensor, log_snr: Tensor, rng: torch.Generator) -> Tensor:
     return alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * noise
 
 
-def regression_loss(network: UNet, x_0: Tensor, label: Tensor | None, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A denoiser's mean squared error in pictures (B, C, H, W), and its loss, both scalars."""
-    # The cosine schedule's density of log-SNR (Nichol and Dhariwal 2021), its tails cut at +-9.7.
-    u = torch.rand(len(x_0), generator=rng, device=x_0.device) * 0.99 + 0.005
-    log_snr = -2 * torch.log(torch.tan(0.5 * math.pi * u))
-    # Eq. 6 with the weight SNR + 1, which is plain squared error in v (Salimans and Ho 2022).
-    error = (network(noised(x_0, log_snr, rng), log_snr, label=label).float() - x_0).square().mean((1, 2, 3))
+def regression_loss(
+    network: UNet, x_0: Tensor, log_snr: Tensor, rng: torch.Generator, **told: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """A denoiser's mean squared error in pictures (B, C, H, W), and its loss, both scalars, at log-SNRs (B,).
+
+    It is told the rest. The loss is eq. 6 with the weight SNR + 1, plain squared error in v (Salimans and Ho 2022).
+    """
+    error = (network(noised(x_0, log_snr, rng), log_snr, **told).float() - x_0).square().mean((1, 2, 3))
     return error.mean(), (error * (1 + log_snr.exp())).mean()

@@ -1,9 +1,9 @@
 """Distribution matching distillation (Yin et al. 2024): what a DDPM draws in many steps, drawn in a few.
 
 A generator descends the reverse KL divergence, on all scales of noise, of its pictures from those of the DDPM. What
-that takes are the scores of both (eq. 7): the DDPM has the one, a critic, another DDPM that learns on what the
-generator draws, the other. The generator goes its own way from noise on, so that it learns to mend what its earlier
-steps did (Yin et al. 2024, improved, section 4.4).
+that takes are the scores of both (eq. 7). The DDPM has the one. A critic has the other: it is a DDPM, too, and learns
+on what the generator draws, told which step drew it, since one step errs otherwise than eight. The generator goes its
+own way from noise on, so that it learns to mend what its earlier steps did (Yin et al. 2024, improved, section 4.4).
 """
 
 from dataclasses import field, replace
@@ -67,7 +67,8 @@ class DMDTraining:
         self.schedule = recipe.schedule.build().to(fabric.device)
         generator = start(UNet(recipe.unet), recipe.init_from or recipe.teacher)
         denoiser = replace(recipe.unet, latent=0, told_target=False)
-        teacher, critic = (load_average(newest_checkpoint(recipe.teacher), UNet(denoiser)) for _ in range(2))
+        teacher = load_average(newest_checkpoint(recipe.teacher), UNet(denoiser))
+        critic = start(UNet(replace(denoiser, told_target=True)), recipe.teacher)
         self.teacher = channels_last(teacher.requires_grad_(False).eval(), fabric.device)
         self.networks = channels_last(nn.ModuleDict({"generator": generator, "critic": critic}), fabric.device)
         self.critic, self.reverse = critic, ReverseStep(generator, self.schedule)
@@ -92,9 +93,10 @@ class DMDTraining:
         x_t, t, s = self._on_the_way(images.shape, label, rng)
         with torch.set_grad_enabled(learning):
             _, x_0 = self._step(x_t, t, s, label, rng)
-        figures = self._update_generator(x_0, s, label, rng) if learning else {}
+        told = {"target": self.schedule.log_snr[t], "label": label}  # the critic: by whose step, too
+        figures = self._update_generator(x_0, self._scales(s, rng), told, rng) if learning else {}
         with self.fabric.autocast():
-            error, loss = regression_loss(self.critic, x_0.detach(), label, rng)
+            error, loss = regression_loss(self.critic, x_0.detach(), self._scales(s, rng), rng, **told)
         self._descend("critic", loss)
         return figures | {"loss_critic": loss, "error_critic": error}
 
@@ -125,15 +127,21 @@ class DMDTraining:
         every = torch.arange(len(x), device=device)
         return x, paths[every, rest], paths[every, rest - 1]
 
-    def _update_generator(
-        self, x_0: Tensor, s: Tensor, label: Tensor | None, rng: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Move x_0 along the difference of the scores, at a log-SNR below that of the level s (B,)."""
+    def _scales(self, s: Tensor, rng: torch.Generator) -> Tensor:
+        """Log-SNRs (B,) between that of noise and those of the levels s (B,) that steps lead to.
+
+        Clearer pictures are not what a step is for.
+        """
         low, high = self.schedule.log_snr[-1], self.schedule.log_snr[s].clamp(max=CLEAREST)
-        log_snr = low + (high - low) * torch.rand(len(x_0), generator=rng, device=x_0.device)
+        return low + (high - low) * torch.rand(len(s), generator=rng, device=s.device)
+
+    def _update_generator(
+        self, x_0: Tensor, log_snr: Tensor, told: dict[str, Tensor | None], rng: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Move x_0 along the difference of the scores at log-SNRs (B,); `told` is what the critic is."""
         with torch.no_grad(), self.fabric.autocast():
             x = noised(x_0, log_snr, rng)
-            wanted, drawn = self._taught(x, log_snr, label), self.critic(x, log_snr, label=label).float()
+            wanted, drawn = self._taught(x, log_snr, told["label"]), self.critic(x, log_snr, **told).float()
         # Eq. 7 and 8: in terms of denoised pictures, and in units of how far the teacher is from this one.
         size = (x_0.detach() - wanted).abs().mean((1, 2, 3), keepdim=True).clamp(min=SMALLEST)
         direction = (drawn - wanted) / size

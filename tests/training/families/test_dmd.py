@@ -127,29 +127,40 @@ def test_pictures_move_to_what_the_teacher_sees_away_from_what_the_critic_sees(
     x_0 = torch.rand(6, 1, 8, 8, requires_grad=True)
     wanted, drawn = torch.full_like(x_0, 0.9), torch.full_like(x_0, 0.2)
     training.teacher.forward = lambda x, log_snr, label: wanted.detach()
-    training.critic.forward = lambda x, log_snr, label: drawn.detach()
+    training.critic.forward = lambda x, log_snr, target, label: drawn.detach()
     training._descend = lambda name, loss: loss.backward()
-    figures = training._update_generator(
-        x_0, torch.tensor([0, 1, 2, 3, 2, 1]), torch.zeros(6, dtype=torch.int64), rng()
-    )
+    told = {"target": torch.zeros(6), "label": torch.zeros(6, dtype=torch.int64)}
+    figures = training._update_generator(x_0, torch.linspace(-6, 5, 6), told, rng())
     size = (x_0 - 0.9).abs().mean((1, 2, 3), keepdim=True).clamp(min=SMALLEST)
     torch.testing.assert_close(x_0.grad, ((0.2 - 0.9) / size / x_0.numel()).expand_as(x_0))
     assert figures["difference"].item() == pytest.approx(0.7)
 
 
-def test_scores_are_compared_below_the_level_that_a_step_leads_to(make: Callable[..., DMDTraining]) -> None:
-    training = make()
-    seen = []
-    training.teacher.forward = lambda x, log_snr, label: seen.append((x, log_snr)) or x
+def test_teacher_and_critic_are_asked_below_the_level_that_a_step_leads_to(
+    make: Callable[..., DMDTraining], thumbnails: Data
+) -> None:
+    """Of pictures that are one grey, with the noise of the level that they are told; the critic, of which step."""
+    training = make(critic_warmup=0, schedule={"steps": 4, "log_snr": SEVERAL["log_snr"]})
+    n, seen = 2000, []
+    grey = torch.full((n, 1, 8, 8), 0.5, requires_grad=True)
+    training._step = lambda x_t, t, s, label, rng: (grey, grey * 1)
+    training.teacher.forward = lambda x, log_snr, label: seen.append((x, log_snr, None)) or x
+    training.critic.forward = lambda x, log_snr, target, label: seen.append((x, log_snr, target)) or x * 1
     training._descend = lambda name, loss: None
-    grey = torch.full((3000, 1, 8, 8), 0.5, requires_grad=True)
-    for level in (0, 1, 3):
-        training._update_generator(grey, torch.full((3000,), level), torch.zeros(3000, dtype=torch.int64), rng())
-        x, log_snr = seen.pop()
-        low, high = training.schedule.log_snr[-1].item(), min(training.schedule.log_snr[level].item(), 5.0)
-        assert low <= log_snr.min() < low + 0.1 and high - 0.1 < log_snr.max() <= high
-        middle = log_snr.sigmoid()[:, None, None, None]
-        assert ((x - 0.5 * middle.sqrt()) / (1 - middle).sqrt()).std().item() == pytest.approx(1, abs=0.02)
+    for level in (1, 2, 4):
+        training._on_the_way = lambda shape, label, rng, to=level - 1: (
+            grey,
+            *torch.tensor([to + 1, to]).expand(n, 2).T,
+        )
+        training.step(torch.zeros(n, 1, 8, 8), torch.zeros(n, dtype=torch.int64), rng(level), 0)
+        assert len(seen) == 3
+        for x, log_snr, target in seen:
+            low, high = training.schedule.log_snr[-1].item(), min(training.schedule.log_snr[level - 1].item(), 5.0)
+            assert low <= log_snr.min() < low + 0.1 and high - 0.1 < log_snr.max() <= high
+            signal = log_snr.sigmoid()[:, None, None, None]
+            assert ((x - 0.5 * signal.sqrt()) / (1 - signal).sqrt()).std().item() == pytest.approx(1, abs=0.02)
+            assert target is None or torch.equal(target, training.schedule.log_snr[level].expand(n))
+        seen.clear()
 
 
 def test_guidance_leads_from_no_class_to_the_class(make: Callable[..., DMDTraining]) -> None:
