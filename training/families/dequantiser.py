@@ -119,8 +119,8 @@ class DequantiserTraining:
 
 def optimizers(dequantiser: Dequantiser, lr: float) -> dict[str, torch.optim.Optimizer]:
     """Muon for the hidden layers, and AdamW for all else."""
-    hidden = {p for part in dequantiser.trunk for p in part.parameters() if p.ndim == 2}
-    rest = [p for p in dequantiser.parameters() if p not in hidden]
+    hidden = [p for part in dequantiser.trunk for p in part.parameters() if p.ndim == 2]  # in an order that lasts
+    rest = [p for p in dequantiser.parameters() if p not in {*hidden}]
     return {
         "adamw": torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY),
         "muon": Muon(hidden, lr=HIDDEN_RATE * lr, weight_decay=WEIGHT_DECAY),

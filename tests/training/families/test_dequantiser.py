@@ -13,6 +13,7 @@ from training.families import dequantiser, vqgan
 from training.families.dequantiser import DequantiserTraining
 from training.families.vqgan import VQGANTraining
 from training.loop import run
+from training.nets.dequantiser import Dequantiser, DequantiserConfig
 from training.registry import validate
 
 FACES, SIDE = 12, 128
@@ -107,3 +108,14 @@ def test_it_starts_from_the_layers_of_a_prior() -> None:
     first = prior.within.feed_forward[1][1].weight
     assert torch.equal(network.within.feed_forward[1][1].weight, first)
     torch.testing.assert_close(network.position, prior.position + prior.label.weight[-1])
+
+
+def test_optimisers_take_parameters_in_an_order_that_lasts() -> None:
+    """A checkpoint tells its states apart by that alone: in another order, a run could not go on."""
+    orders = []
+    for _ in range(5):
+        network = Dequantiser(DequantiserConfig(**READER), 8)
+        place = {parameter: i for i, parameter in enumerate(network.parameters())}
+        groups = [each.param_groups for each in dequantiser.optimizers(network, 1e-3).values()]
+        orders.append([place[p] for (group,) in groups for p in group["params"]])
+    assert sorted(orders[0]) == list(range(len(place))) and orders == orders[:1] * 5
