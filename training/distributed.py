@@ -19,6 +19,14 @@ def average_gradients(fabric: Fabric, network: nn.Module) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
+def descend(fabric: Fabric, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """A step of a network's optimiser down a loss, which is averaged over all processes."""
+    optimizer.zero_grad()
+    loss.backward()
+    average_gradients(fabric, network)
+    optimizer.step()
+
+
 def gather_rows(fabric: Fabric, x: Tensor) -> Tensor:
     """The rows of x (N, ...) of every process, in their order: (processes * N, ...)."""
     rows = torch.zeros(fabric.world_size, *x.shape, dtype=x.dtype, device=fabric.device)

@@ -1,9 +1,12 @@
-"""What training of generators that draw in a few steps shares: where they start, and how they are judged."""
+"""What training of generators that draw in a few steps shares: start, optimisers and judge."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
+from torch import nn
 
 from genfast.metrics.evaluate import evaluate, references
 from genfast.types import Pixels
@@ -23,6 +26,17 @@ def start(generator: UNet, run: Path) -> UNet:
     weights = load_file(newest_checkpoint(run) / "model.safetensors")
     generator.load_state_dict({**generator.state_dict(), **weights}, strict=True)
     return generator
+
+
+def optimizers(networks: nn.ModuleDict, rates: Mapping[str, float], warmup: int) -> dict[str, torch.optim.Optimizer]:
+    """An optimiser for each network, by name, of these learning rates; the generator waits for `warmup` steps."""
+    delays = {"generator": {"delay": warmup}}
+    return {
+        name: torch.optim.Adam(
+            [{"params": networks[name].parameters(), "lr": rate, **delays.get(name, {})}], betas=(0.0, 0.99)
+        )
+        for name, rate in rates.items()
+    }
 
 
 def judge(network: UNet, schedule: Schedule, n: int, fabric: Fabric) -> tuple[dict[str, float], Pixels]:

@@ -7,7 +7,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.distributed import average_gradients
+from training.distributed import descend
 from training.losses import LOSSES
 from training.nets.layout import channels_last
 from training.nets.perceptual import Perceptual
@@ -60,12 +60,8 @@ class PixelLosses:
         return figures, gradient
 
     def _update_discriminator(self, pictures: Tensor, images: Tensor) -> Tensor:
-        optimizer = self.optimizer
-        optimizer.zero_grad()
         loss = self._relativistic("discriminator", pictures, images)
-        loss.backward()
-        average_gradients(self.fabric, self.discriminator)
-        optimizer.step()
+        descend(self.fabric, self.discriminator, self.optimizer, loss)
         return loss
 
     def _relativistic(self, whose: Literal["generator", "discriminator"], pictures: Tensor, images: Tensor) -> Tensor:

@@ -12,17 +12,9 @@ def windows(images: Tensor, side: int, regions: int, rng: torch.Generator) -> tu
     Returns images (B, C, side, side) and (B, side/32, side/32) int64; whole images where side is 0.
     """
     height, width = (n // FACTOR for n in images.shape[2:])
-    regions_of_image = region_map(height, width, regions).to(images.device)
-    if side == 0:
-        return images, regions_of_image.expand(len(images), -1, -1)
-    n = side // FACTOR
-    parts = []
-    for image in images:
-        top, left = (int(torch.randint(m - n + 1, (), generator=rng, device=rng.device)) for m in (height, width))
-        pixels = image[:, top * FACTOR : (top + n) * FACTOR, left * FACTOR : (left + n) * FACTOR]
-        parts.append((pixels, regions_of_image[top : top + n, left : left + n]))
-    crops, places = zip(*parts, strict=True)
-    return torch.stack(crops), torch.stack(places)
+    places = region_map(height, width, regions).to(images.device).expand(len(images), 1, -1, -1)
+    crops, places = windows_of(side, rng, images, places)
+    return crops, places[:, 0]
 
 
 def windows_of(side: int, rng: torch.Generator, *grids: Tensor) -> list[Tensor]:

@@ -73,7 +73,7 @@ def small(family: str, recipe: Callable[..., Recipe], tmp_path: Path) -> Callabl
         teacher = tmp_path / "teacher" / "checkpoint-00000001"
         teacher.mkdir(parents=True)
         save_file(UNet(recipe("ddpm", size=SIDE[family]).unet).state_dict(), teacher / "model.safetensors")
-        fields |= {"teacher": teacher.parent}
+        fields = fields | {"teacher": teacher.parent}
 
     def make(steps: int) -> Recipe:
         loop = {"steps": steps, "batch": 12, "warmup": 0, "log_every": 1, "evaluate_every": 100}

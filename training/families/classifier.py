@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from training.data.datasets import load
 from training.data.images import Images, signed
-from training.distributed import average_gradients
+from training.distributed import descend
 from training.nets.classifier import Classifier
 from training.nets.layout import channels_last
 from training.recipe import DataConfig, LoopConfig, config
@@ -44,10 +44,7 @@ class ClassifierTraining:
         with self.fabric.autocast():
             logits = self.network(self._augment(signed(images), rng))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=0.05)
-        self.optimizers["optimizer"].zero_grad()
-        loss.backward()
-        average_gradients(self.fabric, self.network)
-        self.optimizers["optimizer"].step()
+        descend(self.fabric, self.network, self.optimizers["optimizer"], loss)
         return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
 
     def _augment(self, images: Tensor, rng: torch.Generator) -> Tensor:

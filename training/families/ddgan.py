@@ -15,8 +15,8 @@ from training.corruption import hide_labels
 from training.data.datasets import check_classes
 from training.data.images import Images, signed
 from training.diffusion import ReverseStep, ScheduleConfig
-from training.distributed import average_gradients
-from training.few_steps import judge, start
+from training.distributed import descend
+from training.few_steps import judge, optimizers, start
 from training.losses import LOSSES, Loss, gradient_penalty
 from training.nets.discriminator import Discriminator, DiscriminatorConfig
 from training.nets.layout import channels_last
@@ -86,14 +86,8 @@ class DDGANTraining:
             torch.tensor(values, device=fabric.device) for values in ([steps for steps, _, _ in rows], shares)
         )
         self.levels = torch.tensor([path[t - 1 : t + 1] for _, t, path in rows], device=fabric.device)
-        groups = {
-            "generator": {"lr": recipe.lr_generator, "delay": recipe.discriminator_warmup},
-            "discriminator": {"lr": recipe.lr_discriminator},
-        }
-        self.optimizers: dict[str, torch.optim.Optimizer] = {
-            name: torch.optim.Adam([{"params": self.networks[name].parameters(), **group}], betas=(0.0, 0.99))
-            for name, group in groups.items()
-        }
+        rates = {"generator": recipe.lr_generator, "discriminator": recipe.lr_discriminator}
+        self.optimizers = optimizers(self.networks, rates, recipe.discriminator_warmup)
 
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
         """Update the discriminator, then the generator, on the same pairs (x_s, x_t) and the same fakes."""
@@ -130,7 +124,8 @@ class DDGANTraining:
             v_real, v_fake = (self._score(candidate, given) for candidate in (real, fake))
         loss = self.loss.discriminator(v_real, v_fake)
         r1, r2 = (self._penalty(candidate, given) for candidate in (real, fake))
-        self._descend("discriminator", loss + 0.5 * self.config.gamma * (r1 + r2))
+        whole = loss + 0.5 * self.config.gamma * (r1 + r2)
+        descend(self.fabric, self.discriminator, self.optimizers["discriminator"], whole)
         gap, steps = v_real - v_fake, self.steps[which]
         gaps = {f"gap_{k}": gap[steps == k].sum() / (steps == k).sum().clamp(min=1) for k in self.schedule.paths}
         return {"loss_d": loss, "r1": r1, "r2": r2, "v_std": v_real.std(), **gaps}
@@ -143,16 +138,10 @@ class DDGANTraining:
         self.discriminator.requires_grad_(False)
         with self.fabric.autocast():
             loss = self.loss.generator(*(self._score(candidate, given) for candidate in (real, fake)))
-        self._descend("generator", loss + self.config.regression * noise_error)
+        whole = loss + self.config.regression * noise_error
+        descend(self.fabric, self.networks["generator"], self.optimizers["generator"], whole)
         self.discriminator.requires_grad_(True)
         return {"loss_g": loss, "noise_error": noise_error}
-
-    def _descend(self, name: str, loss: Tensor) -> None:
-        optimizer = self.optimizers[name]
-        optimizer.zero_grad()
-        loss.backward()
-        average_gradients(self.fabric, self.networks[name])
-        optimizer.step()
 
     def evaluate(self, network: UNet, images: Images) -> tuple[dict[str, float], Pixels]:
         return judge(network, self.schedule, self.config.eval_images, self.fabric)

@@ -16,7 +16,7 @@ from training.corruption import hide_labels
 from training.data.datasets import check_classes
 from training.data.images import Images, signed
 from training.diffusion import ScheduleConfig
-from training.distributed import average_gradients
+from training.distributed import descend
 from training.nets.layout import channels_last
 from training.nets.unet import UNet, UNetConfig
 from training.recipe import DataConfig, LoopConfig, config
@@ -59,11 +59,7 @@ class DDPMTraining:
         log_snr = -2 * torch.log(torch.tan(0.5 * math.pi * u))
         with self.fabric.autocast():
             error, loss = regression_loss(self.network, images, log_snr, rng, label=label)
-        optimizer = self.optimizers["optimizer"]
-        optimizer.zero_grad()
-        loss.backward()
-        average_gradients(self.fabric, self.network)
-        optimizer.step()
+        descend(self.fabric, self.network, self.optimizers["optimizer"], loss)
         return {"loss": loss, "error": error}
 
     def evaluate(self, network: UNet, images: Images) -> tuple[dict[str, float], Pixels]:

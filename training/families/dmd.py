@@ -23,9 +23,9 @@ from training.corruption import hide_labels
 from training.data.datasets import check_classes
 from training.data.images import Images
 from training.diffusion import ReverseStep, ScheduleConfig
-from training.distributed import average_gradients
+from training.distributed import descend
 from training.families.ddpm import noised, regression_loss
-from training.few_steps import judge, start
+from training.few_steps import judge, optimizers, start
 from training.nets.layout import channels_last
 from training.nets.unet import UNet, UNetConfig
 from training.recipe import DataConfig, LoopConfig, config
@@ -77,14 +77,8 @@ class DMDTraining:
         self.shares = torch.tensor([recipe.shares.get(steps, 1.0) for steps in ways], device=fabric.device)
         self.counts = torch.tensor([*ways], device=fabric.device)
         self.paths = pad_sequence([torch.tensor(path) for path in ways.values()], batch_first=True).to(fabric.device)
-        groups = {
-            "generator": {"lr": recipe.lr_generator, "delay": recipe.critic_warmup},
-            "critic": {"lr": recipe.lr_critic},
-        }
-        self.optimizers: dict[str, torch.optim.Optimizer] = {
-            name: torch.optim.Adam([{"params": self.networks[name].parameters(), **group}], betas=(0.0, 0.99))
-            for name, group in groups.items()
-        }
+        rates = {"generator": recipe.lr_generator, "critic": recipe.lr_critic}
+        self.optimizers = optimizers(self.networks, rates, recipe.critic_warmup)
 
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
         """Update the generator by a step somewhere on its way, and the critic by what it then draws."""
@@ -97,7 +91,7 @@ class DMDTraining:
         figures = self._update_generator(x_0, self._scales(s, rng), told, rng) if learning else {}
         with self.fabric.autocast():
             error, loss = regression_loss(self.critic, x_0.detach(), self._scales(s, rng), rng, **told)
-        self._descend("critic", loss)
+        descend(self.fabric, self.critic, self.optimizers["critic"], loss)
         return figures | {"loss_critic": loss, "error_critic": error}
 
     def _step(
@@ -144,8 +138,8 @@ class DMDTraining:
             wanted, drawn = self._taught(x, log_snr, told["label"]), self.critic(x, log_snr, **told).float()
         # Eq. 7 and 8: in terms of denoised pictures, and in units of how far the teacher is from this one.
         size = (x_0.detach() - wanted).abs().mean((1, 2, 3), keepdim=True).clamp(min=SMALLEST)
-        direction = (drawn - wanted) / size
-        self._descend("generator", (direction * x_0).mean((1, 2, 3)).mean())
+        loss = ((drawn - wanted) / size * x_0).mean((1, 2, 3)).mean()
+        descend(self.fabric, self.networks["generator"], self.optimizers["generator"], loss)
         return {"difference": (drawn - wanted).square().mean().sqrt()}
 
     def _taught(self, x: Tensor, log_snr: Tensor, label: Tensor | None) -> Tensor:
@@ -155,13 +149,6 @@ class DMDTraining:
             return told
         untold: Tensor = self.teacher(x, log_snr, label=torch.full_like(label, self.config.unet.classes)).float()
         return untold + self.config.guidance * (told - untold)
-
-    def _descend(self, name: str, loss: Tensor) -> None:
-        optimizer = self.optimizers[name]
-        optimizer.zero_grad()
-        loss.backward()
-        average_gradients(self.fabric, self.networks[name])
-        optimizer.step()
 
     def evaluate(self, network: UNet, images: Images) -> tuple[dict[str, float], Pixels]:
         return judge(network, self.schedule, self.config.eval_images, self.fabric)

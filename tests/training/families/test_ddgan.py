@@ -181,8 +181,8 @@ def test_gaps_are_means_over_each_number_of_steps(recipe: MakeRecipe, fabric: Fa
     which = torch.tensor([0] * 4 + [2] * 10 + [4] * 2)  # of 4, 4, 4, 4, 1, 2, 2 steps
     s, t = training.levels[which].unbind(1)
     with torch.no_grad():
-        network, levels = training.networks["discriminator"], (training.schedule.log_snr[each] for each in (t, s))
-        gap = network(real, x_t, *(told := (*levels,))) - network(fake, x_t, *told)
+        network, levels = training.networks["discriminator"], [training.schedule.log_snr[each] for each in (t, s)]
+        gap = network(real, x_t, *levels) - network(fake, x_t, *levels)
     figures = training._update_discriminator(real, fake, Given(x_t, t, s, None), which)
     wanted = {"gap_4": gap[:14].mean(), "gap_1": gap[14:].mean(), "gap_2": torch.tensor(0.0)}
     for name, value in wanted.items():

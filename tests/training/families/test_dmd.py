@@ -128,7 +128,6 @@ def test_pictures_move_to_what_the_teacher_sees_away_from_what_the_critic_sees(
     wanted, drawn = torch.full_like(x_0, 0.9), torch.full_like(x_0, 0.2)
     training.teacher.forward = lambda x, log_snr, label: wanted.detach()
     training.critic.forward = lambda x, log_snr, target, label: drawn.detach()
-    training._descend = lambda name, loss: loss.backward()
     told = {"target": torch.zeros(6), "label": torch.zeros(6, dtype=torch.int64)}
     figures = training._update_generator(x_0, torch.linspace(-6, 5, 6), told, rng())
     size = (x_0 - 0.9).abs().mean((1, 2, 3), keepdim=True).clamp(min=SMALLEST)
@@ -141,12 +140,11 @@ def test_teacher_and_critic_are_asked_below_the_level_that_a_step_leads_to(
 ) -> None:
     """Of pictures that are one grey, with the noise of the level that they are told; the critic, of which step."""
     training = make(critic_warmup=0, schedule={"steps": 4, "log_snr": SEVERAL["log_snr"]})
-    n, seen = 2000, []
+    n, seen, weight = 2000, [], torch.ones((), requires_grad=True)  # losses have a gradient, and nothing learns
     grey = torch.full((n, 1, 8, 8), 0.5, requires_grad=True)
     training._step = lambda x_t, t, s, label, rng: (grey, grey * 1)
     training.teacher.forward = lambda x, log_snr, label: seen.append((x, log_snr, None)) or x
-    training.critic.forward = lambda x, log_snr, target, label: seen.append((x, log_snr, target)) or x * 1
-    training._descend = lambda name, loss: None
+    training.critic.forward = lambda x, log_snr, target, label: seen.append((x, log_snr, target)) or x * weight
     for level in (1, 2, 4):
         training._on_the_way = lambda shape, label, rng, to=level - 1: (
             grey,
