@@ -72,7 +72,7 @@ def schedule(recipe: Diffusion) -> Schedule:
     Those of a DDPM are of the paper's VP schedule: every T of them that are evenly spaced are that of T steps.
     """
     config = recipe.schedule
-    return (config if isinstance(recipe, FewSteps) else replace(config, steps=LEVELS, log_snr=())).build()
+    return (config if isinstance(recipe, FewSteps) else replace(config, steps=LEVELS, log_snr={})).build()
 
 
 def ddgan(

@@ -82,7 +82,8 @@ class PixelLikelihood(nn.Module):
         linear, self.regions = network.patch, network.config.regions
         assert linear.bias is not None
         self.register_buffer("codebook", network.codebook)
-        self.register_buffer("cells", F.avg_pool2d(linear.weight, CELL).flatten(1))
+        cells = F.avg_pool2d(linear.weight, CELL).flatten(1)
+        self.register_buffer("cells", cells.half().float())  # as a bundle holds them
         self.register_buffer("background", linear.bias[:, None, None].detach())
 
     def forward(self, image: Tensor, known: Tensor, wanted: Tensor) -> Tensor:

@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from dataclasses import field
 
-import numpy as np
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
@@ -88,13 +87,11 @@ class ReverseStep(nn.Module):
 
 @config
 class ScheduleConfig:
-    """Numbers of steps, and where their levels lie: in the paper's VP schedule, or where a recipe says.
-
-    T steps go through the levels at times 1/T, 2/T, .. 1.
-    """
+    """Numbers of steps, and the levels of each: those of the paper's VP schedule at times 1/T, 2/T .. 1, or told."""
 
     steps: PositiveInt | tuple[PositiveInt, ...] = 4
-    log_snr: tuple[float, ...] = ()  # at times evenly spaced up to 1, falling, straight in between; empty: VP
+    log_snr: dict[PositiveInt, tuple[float, ...]] = field(default_factory=dict)
+    # by number of steps T, of the levels 1..T, falling: instead of VP's, and of `steps`
     beta_min: float = 0.1
     beta_max: float = 20.0
 
@@ -102,18 +99,17 @@ class ScheduleConfig:
         """Build the schedule.
 
         Raises:
-            ValueError: log-SNR is not told as early as the first of so many steps, or does not fall.
+            ValueError: T steps are told another number of levels than T, or log-SNRs that do not fall.
         """
         counts = (self.steps,) if isinstance(self.steps, int) else self.steps
-        times = sorted({Fraction(t, steps) for steps in counts for t in range(steps + 1)})
-        paths = {steps: [times.index(Fraction(t, steps)) for t in range(steps + 1)] for steps in counts}
-        if not self.log_snr:
-            return Schedule([vp_alpha_bar(float(time), self.beta_min, self.beta_max) for time in times], paths)
-        if len(self.log_snr) < max(counts):
-            raise ValueError(f"{max(counts)} steps need as many log_snr levels, not {len(self.log_snr)}")
-        told = [k / len(self.log_snr) for k in range(1, len(self.log_snr) + 1)]
-        log_snr = np.interp([float(time) for time in times[1:]], told, self.log_snr)
-        return Schedule([1.0, *(1 / (1 + np.exp(-log_snr))).tolist()], paths)
+        ways = {T: [vp_alpha_bar(t / T, self.beta_min, self.beta_max) for t in range(1, T + 1)] for T in counts}
+        if self.log_snr:
+            ways = {T: [1 / (1 + math.exp(-told)) for told in way] for T, way in self.log_snr.items()}
+        for steps, way in ways.items():
+            if len(way) != steps or way != sorted(set(way), reverse=True):
+                raise ValueError(f"{steps} steps need as many levels, of a log-SNR that falls")
+        levels = [1.0, *sorted({alpha_bar for way in ways.values() for alpha_bar in way}, reverse=True)]
+        return Schedule(levels, {T: [0, *(levels.index(alpha_bar) for alpha_bar in way)] for T, way in ways.items()})
 
 
 def vp_alpha_bar(time: float, beta_min: float = 0.1, beta_max: float = 20.0) -> float:

@@ -46,7 +46,7 @@ def save_checkpoint(folder: Path, family: str, latent: int, classes: int = 0) ->
             "classes": classes,
             "told_target": latent > 0,
         },
-        "schedule": {"steps": [4, 2], "log_snr": LOG_SNR} if family == "ddgan" else {"steps": 4},
+        "schedule": {"log_snr": {4: LOG_SNR, 2: LOG_SNR[1::2]}} if family == "ddgan" else {"steps": 4},
     }
     if family == "ddgan":
         table |= {"init_from": None, "loss": "non-saturating"}

@@ -53,8 +53,11 @@ def test_the_networks_are_those_of_the_bundle(exported: Path, networks: tuple[Ho
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("known")
-def test_checkpoints_can_be_exported_again(exported: Path, tmp_path: Path) -> None:
+def test_checkpoints_can_be_exported_again(
+    exported: Path, checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the bundle holds comes back but for the keys, which were learned anew."""
+    monkeypatch.chdir(checkpoints[0].parent)  # where the token set of the recipe lies
     runs = tmp_path / "runs"
     unpack.checkpoints(exported, runs)
     sundae(runs / "tiny-prior/checkpoint-00000000", tmp_path / "again", runs / "tiny-vqgan/checkpoint-00000000")

@@ -11,9 +11,13 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import save_file
+from torch.optim.swa_utils import AveragedModel
 
 from genfast.images import io
+from training.checkpoint import Checkpoints
 from training.data import fashion_mnist
+from training.families.ddpm import DDPMTraining
+from training.nets.unet import UNet
 from training.nets.vqgan import VQGAN
 from training.recipe import Recipe
 from training.registry import validate
@@ -91,6 +95,21 @@ def thumbnails(garments: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.
     pixels, labels = garments
     inner = pixels[:, 2:26, 2:26, 0].reshape(-1, 8, 3, 8, 3)
     return inner.mean((2, 4)).astype(np.uint8)[..., None], labels
+
+
+@pytest.fixture
+def save_ddpm(recipe: Callable[..., Recipe], fabric: Fabric, tmp_path: Path) -> Callable[..., UNet]:
+    """Makes `tmp_path` the run of a DDPM that has learned nothing, of a small recipe; returns its network."""
+
+    def save(**fields: Any) -> UNet:
+        chosen = recipe("ddpm", **fields)
+        training = DDPMTraining(chosen, fabric)
+        if training.network.label is not None:
+            torch.nn.init.normal_(training.network.label.weight)
+        Checkpoints(tmp_path, chosen, fabric, training, AveragedModel(training.network)).save(1, 0.0)
+        return training.network
+
+    return save
 
 
 @pytest.fixture(scope="session")

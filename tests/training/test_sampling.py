@@ -14,7 +14,7 @@ from training.diffusion import ReverseStep, ScheduleConfig
 from training.nets.unet import UNet
 from training.recipe import Recipe
 
-SCHEDULE = ScheduleConfig(steps=(2, 3), log_snr=(14.0, 0.0, -6.0)).build()  # the first level has hardly any noise
+SCHEDULE = ScheduleConfig(log_snr={2: (7.0, -6.0), 3: (14.0, 0.0, -6.0)}).build()  # at first hardly any noise
 
 
 @pytest.fixture

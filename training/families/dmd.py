@@ -6,6 +6,7 @@ on what the generator draws, told which step drew it, since one step errs otherw
 own way from noise on, so that it learns to mend what its earlier steps did (Yin et al. 2024, improved, section 4.4).
 """
 
+import math
 from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,8 @@ from training.recipe import DataConfig, LoopConfig, config
 
 UNTOLD = 0.1  # share of pictures whose class is not told, where classes are
 SMALLEST = 0.01  # of what a direction is divided by
-CLEAREST = 5.0  # log-SNR at most of what scores are compared of: of less noise they tell little but the noise
+CLEAREST = 6.0  # log-SNR at most of what scores are compared of: of less noise they tell little but the noise
+COARSER = 3.0  # ... and at least, below that of the picture that a step is from: it cannot change what is coarser
 
 
 @config
@@ -48,6 +50,7 @@ class DMDRecipe:
     shares: dict[PositiveInt, PositiveFloat] = field(default_factory=dict)
     # how often a number of steps is trained for, against 1 of the others
     guidance: float = 1.0  # of the teacher, towards the class; 1 is none
+    guided: tuple[float, float] = (-math.inf, math.inf)  # log-SNRs that it is guided between
     critic_warmup: int = 100  # steps in which the critic alone learns
     lr_generator: float = 1e-4
     lr_critic: float = 4e-4
@@ -88,9 +91,9 @@ class DMDTraining:
         with torch.set_grad_enabled(learning):
             _, x_0 = self._step(x_t, t, s, label, rng)
         told = {"target": self.schedule.log_snr[t], "label": label}  # the critic: by whose step, too
-        figures = self._update_generator(x_0, self._scales(s, rng), told, rng) if learning else {}
+        figures = self._update_generator(x_0, self._scales(t, s, rng), told, rng) if learning else {}
         with self.fabric.autocast():
-            error, loss = regression_loss(self.critic, x_0.detach(), self._scales(s, rng), rng, **told)
+            error, loss = regression_loss(self.critic, x_0.detach(), self._scales(t, s, rng), rng, **told)
         descend(self.fabric, self.critic, self.optimizers["critic"], loss)
         return figures | {"loss_critic": loss, "error_critic": error}
 
@@ -121,12 +124,10 @@ class DMDTraining:
         every = torch.arange(len(x), device=device)
         return x, paths[every, rest], paths[every, rest - 1]
 
-    def _scales(self, s: Tensor, rng: torch.Generator) -> Tensor:
-        """Log-SNRs (B,) between that of noise and those of the levels s (B,) that steps lead to.
-
-        Clearer pictures are not what a step is for.
-        """
-        low, high = self.schedule.log_snr[-1], self.schedule.log_snr[s].clamp(max=CLEAREST)
+    def _scales(self, t: Tensor, s: Tensor, rng: torch.Generator) -> Tensor:
+        """Log-SNRs (B,) of what steps from levels t to s (B,) are for: clearer pictures and coarser ones are not."""
+        log_snr = self.schedule.log_snr
+        low, high = (log_snr[t] - COARSER).clamp(min=log_snr[-1]), log_snr[s].clamp(max=CLEAREST)
         return low + (high - low) * torch.rand(len(s), generator=rng, device=s.device)
 
     def _update_generator(
@@ -143,12 +144,17 @@ class DMDTraining:
         return {"difference": (drawn - wanted).square().mean().sqrt()}
 
     def _taught(self, x: Tensor, log_snr: Tensor, label: Tensor | None) -> Tensor:
-        """What the teacher takes x to be without its noise, guided (Ho and Salimans 2022)."""
+        """What the teacher takes x to be without its noise, guided (Ho and Salimans 2022).
+
+        Of much noise guidance costs variety, of little it gains nothing (Kynkäänniemi et al. 2024).
+        """
         told: Tensor = self.teacher(x, log_snr, label=label).float()
         if label is None or self.config.guidance == 1:
             return told
         untold: Tensor = self.teacher(x, log_snr, label=torch.full_like(label, self.config.unet.classes)).float()
-        return untold + self.config.guidance * (told - untold)
+        low, high = self.config.guided
+        guidance = torch.where((low < log_snr) & (log_snr < high), self.config.guidance, 1.0)[:, None, None, None]
+        return untold + guidance * (told - untold)
 
     def evaluate(self, network: UNet, images: Images) -> tuple[dict[str, float], Pixels]:
         return judge(network, self.schedule, self.config.eval_images, self.fabric)

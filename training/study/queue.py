@@ -53,9 +53,9 @@ class Study:
             for steps in row.steps:
                 for loss in row.losses:
                     name = "-".join([self.model, loss, *(["even"] if row.spacing == "log-snr" else []), f"t{steps}"])
-                    levels = even_log_snr(steps) if row.spacing == "log-snr" else ()
+                    even = {steps: even_log_snr(steps)} if row.spacing == "log-snr" else {}
                     own: dict[str, Any] = {"name": name, "family": "ddgan", "loss": loss}
-                    own |= {"schedule": {"steps": steps, "log_snr": levels}}
+                    own |= {"schedule": {"steps": steps, "log_snr": even}}
                     own |= {"init_from": runs / Path(self.init_from).stem}
                     found[name] = TypeAdapter(DDGANRecipe).validate_python(self.recipe | own)
         return found

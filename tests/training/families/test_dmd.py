@@ -10,26 +10,20 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
-from training.checkpoint import Checkpoints
-from training.families.ddpm import DDPMTraining
 from training.families.dmd import SMALLEST, DMDTraining
+from training.nets.unet import UNet
 from training.recipe import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 Data = tuple[np.ndarray, np.ndarray]
-SEVERAL = {"steps": [4, 1, 2], "log_snr": [2.5, 0.0, -2.5, -6.0]}
+SEVERAL = {"log_snr": {4: [2.5, 0.0, -2.5, -6.0], 1: [-6.0], 2: [0.0, -6.0]}}
 
 
 @pytest.fixture
-def teacher(recipe: MakeRecipe, fabric: Fabric, tmp_path: Path) -> Path:
+def teacher(recipe: MakeRecipe, save_ddpm: Callable[..., UNet], tmp_path: Path) -> Path:
     """The run of a DDPM that has learned nothing, told one of ten classes."""
-    chosen = recipe("ddpm")
-    chosen = recipe("ddpm", unet=asdict(chosen.unet) | {"classes": 10})
-    regression = DDPMTraining(chosen, fabric)
-    torch.nn.init.normal_(regression.network.label.weight)
-    Checkpoints(tmp_path, chosen, fabric, regression, AveragedModel(regression.network)).save(1, 0.0)
+    save_ddpm(unet=asdict(recipe("ddpm").unet) | {"classes": 10})
     return tmp_path
 
 
@@ -135,11 +129,11 @@ def test_pictures_move_to_what_the_teacher_sees_away_from_what_the_critic_sees(
     assert figures["difference"].item() == pytest.approx(0.7)
 
 
-def test_teacher_and_critic_are_asked_below_the_level_that_a_step_leads_to(
+def test_teacher_and_critic_are_asked_of_the_scales_that_a_step_is_for(
     make: Callable[..., DMDTraining], thumbnails: Data
 ) -> None:
     """Of pictures that are one grey, with the noise of the level that they are told; the critic, of which step."""
-    training = make(critic_warmup=0, schedule={"steps": 4, "log_snr": SEVERAL["log_snr"]})
+    training = make(critic_warmup=0, schedule={"log_snr": {4: SEVERAL["log_snr"][4]}})
     n, seen, weight = 2000, [], torch.ones((), requires_grad=True)  # losses have a gradient, and nothing learns
     grey = torch.full((n, 1, 8, 8), 0.5, requires_grad=True)
     training._step = lambda x_t, t, s, label, rng: (grey, grey * 1)
@@ -153,7 +147,8 @@ def test_teacher_and_critic_are_asked_below_the_level_that_a_step_leads_to(
         training.step(torch.zeros(n, 1, 8, 8), torch.zeros(n, dtype=torch.int64), rng(level), 0)
         assert len(seen) == 3
         for x, log_snr, target in seen:
-            low, high = training.schedule.log_snr[-1].item(), min(training.schedule.log_snr[level - 1].item(), 5.0)
+            low = max(training.schedule.log_snr[level].item() - 3, -6.0)
+            high = min(training.schedule.log_snr[level - 1].item(), 6.0)
             assert low <= log_snr.min() < low + 0.1 and high - 0.1 < log_snr.max() <= high
             signal = log_snr.sigmoid()[:, None, None, None]
             assert ((x - 0.5 * signal.sqrt()) / (1 - signal).sqrt()).std().item() == pytest.approx(1, abs=0.02)
@@ -169,6 +164,9 @@ def test_guidance_leads_from_no_class_to_the_class(make: Callable[..., DMDTraini
     torch.testing.assert_close(plain._taught(x, log_snr, label), told)
     torch.testing.assert_close(guided._taught(x, log_snr, label), untold + 2.5 * (told - untold))
     assert torch.equal(guided._taught(x, log_snr, label)[2], untold[2])
+    partly = make(guidance=2.5, guided=(-3.0, -1.0))._taught(x, log_snr, label)
+    torch.testing.assert_close(partly[0], (untold + 2.5 * (told - untold))[0])
+    torch.testing.assert_close(partly[1:], told[1:])
 
 
 @pytest.mark.slow
@@ -189,11 +187,9 @@ def test_a_generator_comes_to_draw_what_its_teacher_knows(make: Callable[..., DM
 
 @pytest.mark.slow
 def test_evaluation_measures_each_number_of_steps(
-    recipe: MakeRecipe, fabric: Fabric, garments: Data, tmp_path: Path
+    recipe: MakeRecipe, fabric: Fabric, garments: Data, save_ddpm: Callable[..., UNet], tmp_path: Path
 ) -> None:
-    chosen = recipe("ddpm", size=28)
-    regression = DDPMTraining(chosen, fabric)
-    Checkpoints(tmp_path, chosen, fabric, regression, AveragedModel(regression.network)).save(1, 0.0)
+    save_ddpm(size=28)
     training = DMDTraining(recipe("dmd", size=28, schedule=SEVERAL, eval_images=200, teacher=tmp_path), fabric)
     figures, pictures = training.evaluate(training.networks["generator"], garments[0])
     assert pictures.shape == (200, 28, 28, 1) and pictures.dtype == np.uint8
