@@ -151,10 +151,12 @@ class DMDTraining:
         told: Tensor = self.teacher(x, log_snr, label=label).float()
         if label is None or self.config.guidance == 1:
             return told
-        untold: Tensor = self.teacher(x, log_snr, label=torch.full_like(label, self.config.unet.classes)).float()
         low, high = self.config.guided
-        guidance = torch.where((low < log_snr) & (log_snr < high), self.config.guidance, 1.0)[:, None, None, None]
-        return untold + guidance * (told - untold)
+        here = ((low < log_snr) & (log_snr < high)).nonzero()[:, 0]
+        nobody = torch.full_like(label[here], self.config.unet.classes)
+        untold: Tensor = self.teacher(x[here], log_snr[here], label=nobody).float()
+        told[here] = untold + self.config.guidance * (told[here] - untold)
+        return told
 
     def evaluate(self, network: UNet, images: Images) -> tuple[dict[str, float], Pixels]:
         return judge(network, self.schedule, self.config.eval_images, self.fabric)

@@ -17,7 +17,7 @@ def _statistics(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
     """Mean and reciprocal standard deviation of each sample's groups of channels, both (B, C)."""
     b, c = x.shape[:2]
     moments = torch.stack([x.mean((2, 3)), x.square().mean((2, 3))])  # (2, B, C)
-    grouped = moments.view(2, b, groups, -1)
+    grouped = moments.view(2, b, groups, c // groups)  # told, so that a batch may be empty
     mean, square = grouped.mean(-1, keepdim=True).expand_as(grouped).reshape(2, b, c)
     return mean, torch.rsqrt((square - mean.square()).clamp_min(0) + EPSILON)
 

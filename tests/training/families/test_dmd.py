@@ -167,6 +167,16 @@ def test_guidance_leads_from_no_class_to_the_class(make: Callable[..., DMDTraini
     partly = make(guidance=2.5, guided=(-3.0, -1.0))._taught(x, log_snr, label)
     torch.testing.assert_close(partly[0], (untold + 2.5 * (told - untold))[0])
     torch.testing.assert_close(partly[1:], told[1:])
+    nowhere = make(guidance=2.5, guided=(5.0, 6.0))._taught(x, log_snr, label)
+    torch.testing.assert_close(nowhere, told)
+
+
+def test_few_pictures_need_not_all_be_on_their_way(make: Callable[..., DMDTraining]) -> None:
+    """Of one picture at a time, none is stepped at most levels."""
+    training = make()
+    for step in range(20):
+        x_t, t, s = training._on_the_way(torch.Size([1, 1, 8, 8]), torch.tensor([3]), rng(step))
+        assert x_t.isfinite().all() and 0 <= s.item() < t.item()
 
 
 @pytest.mark.slow

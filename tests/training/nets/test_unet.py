@@ -118,6 +118,13 @@ def test_images_of_a_batch_do_not_mix() -> None:
     torch.testing.assert_close(unet(x_t, log_snr, z=z), alone, atol=1e-5, rtol=1e-5)
 
 
+def test_a_batch_may_be_empty() -> None:
+    unet = network(size=8)
+    x_t, log_snr, z = inputs(unet.config)
+    with torch.no_grad():
+        assert unet(x_t[:0], log_snr[:0], z=z[:0]).shape == (0, *x_t.shape[1:])
+
+
 def test_attention_reaches_every_pixel() -> None:
     unet = network(size=28)
     x_t, log_snr, z = inputs(unet.config, 2)
