@@ -101,10 +101,11 @@ class ScheduleConfig:
         Raises:
             ValueError: T steps are told another number of levels than T, or log-SNRs that do not fall.
         """
-        counts = (self.steps,) if isinstance(self.steps, int) else self.steps
-        ways = {T: [vp_alpha_bar(t / T, self.beta_min, self.beta_max) for t in range(1, T + 1)] for T in counts}
         if self.log_snr:
             ways = {T: [1 / (1 + math.exp(-told)) for told in way] for T, way in self.log_snr.items()}
+        else:
+            counts = (self.steps,) if isinstance(self.steps, int) else self.steps
+            ways = {T: [vp_alpha_bar(t / T, self.beta_min, self.beta_max) for t in range(1, T + 1)] for T in counts}
         for steps, way in ways.items():
             if len(way) != steps or way != sorted(set(way), reverse=True):
                 raise ValueError(f"{steps} steps need as many levels, of a log-SNR that falls")
