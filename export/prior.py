@@ -1,4 +1,4 @@
-"""A prior over tokens as graphs, `predict` and `draw`, of weights that are rounded for small files."""
+"""A prior over tokens as graphs, `predict`, `draw` and `draft`, of weights that are rounded for small files."""
 
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +28,24 @@ class Predict(nn.Module):
     def forward(self, tokens: Tensor, label: Tensor, known: Tensor, draft: Tensor | None = None) -> Tensor:
         """Tokens (B, N), label (B,), known (B, N), draft (B, N, K) to `hidden` (B, N, W + 1)."""
         return self.network.predict(tokens, label, draft, known)
+
+
+class Draft(nn.Module):
+    """Tokens to what drafts would have them be: principal components of their codes."""
+
+    components: Tensor  # (D, K)
+    mean: Tensor  # (K,)
+
+    def __init__(self, network: Hourglass) -> None:
+        super().__init__()
+        self.head = network.token_head
+        size = self.head.codes.square().mean().sqrt()  # drafts are of codes of unit mean square
+        self.register_buffer("components", (network.components[:-1] / size).half().float())  # as a bundle holds them
+        self.register_buffer("mean", network.components[-1].half().float())
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, N) to `draft` (B, N, K)."""
+        return self.head.codes_of(tokens) @ self.components - self.mean
 
 
 class Coded(Protocol):
@@ -81,6 +99,18 @@ def export_predict(network: Hourglass, codes: Rounded, folder: Path) -> dict[str
     for precision, product in PRODUCTS.items():
         store_int8(path, folder / graph_file("predict", precision), product)
     return parity(module, path, lambda batch: predict_inputs(network, batch), HIDDEN)
+
+
+def export_draft(network: Hourglass, codes: Rounded, folder: Path) -> dict[str, float]:
+    """Write draft.onnx; returns its parity, by batch size."""
+    module, path = Draft(network), folder / "draft.onnx"
+
+    def tokens(batch: int) -> dict[str, Tensor]:
+        return {"tokens": predict_inputs(network, batch)["tokens"]}
+
+    export(module, tokens(2), path, ["draft"])
+    store_half(path, [codes])
+    return parity(module, path, tokens, HIDDEN)
 
 
 def export_draw(network: Hourglass, folder: Path) -> dict[str, float]:

@@ -9,7 +9,7 @@ from export import codec as codecs
 from export.drafts import FILES, rounded, store
 from export.folder import new
 from export.precision import choose, graph
-from export.prior import HIDDEN, Coded, export_draw, export_predict, freeze
+from export.prior import HIDDEN, Coded, export_draft, export_draw, export_predict, freeze
 from export.provenance import report, trained
 from export.vqgan import ROLES
 from export.weights import share_weights
@@ -25,6 +25,7 @@ PARITY = {
     "encode": "largest share of tokens that differ from PyTorch, batches of 1, 2, 7",
     "decode": "largest difference from PyTorch in levels of 255, batches of 1, 2, 7",
     "pixel_likelihood": "largest difference from PyTorch, as a share of the largest value, batches of 1, 2, 7",
+    "draft": "largest difference from PyTorch, batches of 1, 2, 7",
     "draw": "largest difference of a probability from PyTorch, batches of 1, 2, 7",
 }
 
@@ -58,10 +59,12 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
         frozen = freeze(network, codec)
         differences["draw"] = export_draw(frozen, folder)
         predicted = export_predict(frozen, codes, folder)
+        if folded:
+            differences["draft"] = export_draft(frozen, codes, folder)
         drafts, arrays = rounded(folded) if folded else (None, {})
         store(arrays, folder)
         graphs, figures = choose(network, frozen, drafts, recipe.sampling, folder)
-        roles = [role for role in ROLES if (folder / f"{role}.onnx").exists()]
+        roles = [role for role in (*ROLES, "draft") if (folder / f"{role}.onnx").exists()]
         others = sorted(folder.glob("[dp]r*.onnx"), reverse=True)  # those in float32 give files of weights their names
         share_weights([*(folder / f"{role}.onnx" for role in roles), *others])
         manifest = bundle.write(

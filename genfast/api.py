@@ -127,13 +127,13 @@ def _open(loaded: Bundle, name: str, steps: int | None, loss: str | None, device
             options, filling = replace(options, steps=steps), replace(filling, steps=steps)
         predict = session("predict")
         draw, decoder = session("draw", predict.device), session("decode", predict.device)
-        encoder, pixel_likelihood = (
+        encoder, pixel_likelihood, draft = (
             cache(partial(session, role, predict.device, once=True)) if role in manifest.graphs else None
-            for role in ("encode", "pixel_likelihood")
+            for role in ("encode", "pixel_likelihood", "draft")
         )
         assert encoder  # as in every manifest of this family
         own = cache(partial(drafts.read, loaded))
-        parts = manifest.tokens, encoder, decoder, predict, draw, pixel_likelihood, own
+        parts = manifest.tokens, encoder, decoder, predict, draw, pixel_likelihood, draft, own
         return TokenModel(loaded, name, options.steps, options, filling, *parts)
     if manifest.family == "vq":
         assert manifest.tokens

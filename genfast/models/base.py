@@ -203,7 +203,7 @@ class Model(ABC):
     def fill_label(self, label: str | None = None, attributes: Settings | None = None) -> str | None:
         """The class that `fill` is told: that of `label`, else the only one that can have the attributes.
 
-        None, which leaves it open, without both. Raises UsageError where several classes can.
+        None, which leaves it to the surroundings, without both. Raises UsageError where they cannot tell which.
         """
         self.label(0, label, attributes)
         if label is not None or not attributes:
@@ -278,8 +278,8 @@ class Model(ABC):
         Returns a picture, whose pixels outside the hole are near the given ones and no more, and, where `rank` asks
         for it and the model can tell, the log-probabilities of what was drawn. `callback` is given, before and after
         each step, what makes the picture so far. Pictures are to be blank in the hole, since models of tokens see it.
-        genfast.inpaint does the rest. Options are by default `fill_options`; the class is that of `fill_label`, and
-        attributes that are not set are open: the surroundings tell.
+        genfast.inpaint does the rest. Options are by default `fill_options`; the class is that of `fill_label`. What of
+        class and attributes is not set, the surroundings tell; what they do not show is drawn, by seed and index.
         """
 
     @abstractmethod

@@ -38,11 +38,15 @@ class Drafts:
         told = rows.any(1) & (labels < len(self.mean))
         for label in np.unique(labels[told]).tolist():
             mine = np.flatnonzero(told & (labels == label))
-            features = self.table.features(label, rows[mine])  # [b, f]
-            coefficients = features @ self.projection[label, : features.shape[1]]  # [b, r]
             basis = self.basis[label].astype(np.float32, copy=False)
-            drafts[mine] = self.mean[label] + np.tensordot(coefficients, basis, 1)
+            drafts[mine] = self.mean[label] + np.tensordot(self.coefficients(label, rows[mine]), basis, 1)
         return drafts
+
+    def coefficients(self, label: int, rows: Rows) -> Floats:
+        """What the basis is to be multiplied with: [B, r] for rows [B, A] of one label."""
+        features = self.table.features(label, rows)
+        found: Floats = features @ self.projection[label, : features.shape[1]]
+        return found
 
 
 def read_table(bundle: Bundle) -> AttributeTable:

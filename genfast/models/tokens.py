@@ -10,6 +10,7 @@ from genfast.attributes import Rows, Settings
 from genfast.inpainting import masks
 from genfast.models.base import State
 from genfast.models.drafts import Drafts
+from genfast.models.recognition import recognise
 from genfast.models.vq import Tokenizer
 from genfast.runtime.session import Session
 from genfast.samplers.likelihood import pseudo_log_likelihood
@@ -29,7 +30,8 @@ class TokenModel(Tokenizer):
     predict: Session
     draw: Session
     pixel_likelihood: Callable[[], Session] | None  # as the encoder; None where the bundle has none
-    drafts: Callable[[], Drafts]  # likewise
+    draft: Callable[[], Session] | None  # likewise: tokens as drafts have them
+    drafts: Callable[[], Drafts]
 
     @property
     def fill_steps(self) -> int:
@@ -106,20 +108,41 @@ class TokenModel(Tokenizer):
         bias = None
         if self.pixel_likelihood:  # of a token that the hole cuts, what is left to see tells much
             bias = self.pixel_likelihood().bind()(image=picture[None], known=~hole[None], wanted=free)["logit_bias"]
-        if free.all():  # nothing is around it: a whole picture
-            labels = self._labels([index], label, attributes)
-            rows = self._rows(seed, [index], labels, attributes)
-        else:
-            classes = self.bundle.manifest.classes
-            labels = np.array([classes.index(label) if label else len(classes)])
-            unknown = np.zeros((1, len(self.bundle.manifest.attributes)), np.int64)
-            rows = self.drafts().table.told(attributes or {}, labels, unknown)
+        labels, rows = self._of_hole(given, free, seed, index, label, attributes or {})
         network = self._network()
         batch = TokenBatch(seed, [index], self._shape, labels, self.drafts().of(labels, rows), (~free, given), bias)
         show = None if callback is None else lambda tokens: callback(lambda: self._pixels(tokens)[0])
         tokens = sample(network, batch, chosen, show)
         logs = pseudo_log_likelihood(network, batch, tokens)[free] if rank else np.zeros(0, np.float32)
         return self._pixels(tokens)[0], logs
+
+    def fill_label(self, label: str | None = None, attributes: Settings | None = None) -> str | None:
+        if self.draft is None:
+            return super().fill_label(label, attributes)
+        self.label(0, label, attributes)
+        return label  # which of several classes can have the attributes, the surroundings tell
+
+    def _of_hole(
+        self, given: Tokens, free: Mask, seed: int, index: int, label: str | None, attributes: Settings
+    ) -> tuple[Tokens, Rows]:
+        """The label [1] and the attributes [1, A] of a picture of tokens [1, N] that is to be filled where it is free.
+
+        What is not set is told by what is around, where that shows it; else it is open.
+        """
+        if free.all():  # nothing is around it: a whole picture
+            labels = self._labels([index], label, attributes)
+            return labels, self._rows(seed, [index], labels, attributes)
+        classes, table = self.bundle.manifest.classes, self.drafts().table
+        if self.draft:
+            seen = np.asarray(self.draft().bind()(tokens=given)["draft"])[0]  # [N, K]
+            able = table.able(attributes, [classes.index(label)] if label else range(max(len(classes), 1)))
+            chance = {"seed": seed, "index": index}
+            found = recognise(self.drafts(), seen, ~free[0], labels=able, settings=attributes, **chance)
+            if found:
+                return np.array(found[:1]), found[1]
+        label = super().fill_label(label, attributes)
+        labels = np.array([classes.index(label) if label else len(classes)])
+        return labels, table.told(attributes, labels, np.zeros((1, len(table.attributes)), np.int64))
 
     def _pixels(self, state: State) -> Pixels:
         return self.decode(state.astype(np.int64, copy=False))  # which it is already

@@ -175,7 +175,7 @@ def _repaint(here: Here) -> Iterator[Control]:
     yield _steps(here, default)
     yield from _edge(first.image.height)
     if first.family == "vq-sundae":
-        yield from _attributes(here, "What is not set is left open.")
+        yield from _attributes(here, "What is not set, the picture tells.")
         yield from _sampler(default)
     else:
         yield from (_option(RePaintOptions(), each.name, {}) for each in RePaintOptions.settings())

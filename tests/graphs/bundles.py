@@ -85,10 +85,11 @@ def write_drafts(folder: Path) -> dict[str, str]:
     return {name: f"{name}.npz" if name == "draft_basis" else f"{name}.npy" for name in arrays}
 
 
-def write_token_bundle(folder: Path, attributes: bool = False) -> Path:
+def write_token_bundle(folder: Path, attributes: bool = False, marks: np.ndarray | None = None) -> Path:
     """Family vq-sundae: six tokens of 32, three classes, 6x4 RGB images; no `predict` for CUDA.
 
-    With `attributes`, pictures can be asked for by ATTRIBUTES.
+    With `attributes`, pictures can be asked for by ATTRIBUTES; with `marks` [32, 2], which are what drafts take tokens
+    for, these are recognised.
     """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -101,8 +102,10 @@ def write_token_bundle(folder: Path, attributes: bool = False) -> Path:
         "positions": rng.standard_normal((6, 8), np.float32),
         "keys": rng.standard_normal((7, 32), np.float32),
         "palette": palette,
+        "marks": marks,
     }
-    for role in ROLES:
+    roles = ROLES if marks is None else (*ROLES, "draft")
+    for role in roles:
         graph = "predict_draft" if attributes and role == "predict" else role
         onnx.save(parse(graph, weights), folder / f"{role}.onnx")
     told = {"attributes": ATTRIBUTES, "arrays": write_drafts(folder)} if attributes else {}
@@ -115,7 +118,7 @@ def write_token_bundle(folder: Path, attributes: bool = False) -> Path:
         tokens={"height": 2, "width": 3, "vocabulary": 32},
         graphs={
             "predict": [{"path": "predict.onnx", "precision": "int8", "providers": ["cpu"]}],
-            **{role: [{"path": f"{role}.onnx", **BOTH}] for role in ROLES[1:]},
+            **{role: [{"path": f"{role}.onnx", **BOTH}] for role in roles[1:]},
         },
         sampling={
             "batch": 5,

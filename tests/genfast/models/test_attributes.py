@@ -11,6 +11,7 @@ from genfast.bundles import bundle
 from genfast.errors import UsageError
 from genfast.models.tokens import TokenModel
 from tests.genfast.models.test_tokens import watched
+from tests.graphs.bundles import write_token_bundle
 
 BLANK, HOLE = np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), bool)
 HOLE[:2, :2] = True
@@ -109,6 +110,34 @@ def test_a_hole_is_told_what_is_set_and_all_else_is_open(dolls: TokenModel, monk
     dolls.fill(BLANK, np.ones_like(HOLE), index=4, **asked)  # where nothing is around, as a whole picture
     dolls.sample(1, start=4, **asked)
     assert all(np.array_equal(a, b) for a, b in zip(given[0], given[-1], strict=True))
+
+
+def test_a_hole_is_told_what_its_surroundings_show(
+    dolls: TokenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a picture whose tokens are what drafts of some attributes would have them be; of another, all is open."""
+    label, row = np.array([2]), np.array([[3, 1, 2]])
+    tokens = np.arange(6)
+    marks = np.full((32, 2), 9, np.float32)
+    marks[tokens] = dolls.drafts().of(label, row)[0]
+    seer = genfast.load(str(write_token_bundle(tmp_path / "seer", attributes=True, marks=marks)), device="cpu")
+    assert isinstance(seer, TokenModel)
+    hole = np.zeros((4, 6), bool)
+    hole[2:, 4:] = True
+    given = watched(seer, monkeypatch, "label", "draft")
+    for how, first, expected in (
+        ({}, 0, (2, [3, 1, 2])),
+        ({"attributes": {"hair": "long"}}, 0, (2, [3, 1, 2])),  # which light blue ones have, too
+        ({}, 10, (3, [0, 0, 0])),
+        ({"label": "red"}, 10, (0, [0, 0, 0])),
+    ):
+        given.clear()
+        seer.fill(seer.decode(tokens[None] + first)[0], hole, **how)
+        (told, seen), *_ = given
+        assert told.tolist() == [expected[0]], how
+        assert np.array_equal(seen, seer.drafts().of(told, np.array([expected[1]]))), how
+    with pytest.raises(UsageError, match="what is set may be of class red or green"):
+        seer.fill(seer.decode(tokens[None] + 10)[0], hole, attributes={"hair": "bun"})
 
 
 def test_a_hole_of_one_of_several_classes_must_be_told_which(dolls: TokenModel) -> None:
