@@ -127,11 +127,13 @@ class DiffusionModel(Model):
         def guided(
             x_t: npt.ArrayLike, t: npt.NDArray[np.int64], z: Floats | None, noise: Floats
         ) -> tuple[npt.ArrayLike, npt.ArrayLike]:
+            here, there = (alpha_bar[level] for level in levels[[t[0], t[0] - 1]])
+            if not ddgan.is_guided(here):
+                return step(x_t, t, z, noise)
             told, untold = (
                 [np.array(x, np.float32) for x in step(x_t, t, z, noise, label)]
                 for label in (labels, np.full_like(labels, classes))
             )
-            here, there = (alpha_bar[level] for level in levels[[t[0], t[0] - 1]])
             return ddgan.guide(told[0], told[1], untold[1], guidance, here, there)
 
         return step if guidance == 1 else guided

@@ -1,5 +1,6 @@
 """The reverse process of a denoising diffusion GAN (Xiao et al. 2022, section 3), and of a DDPM."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -8,6 +9,8 @@ import numpy.typing as npt
 
 from genfast.samplers.noise import Purpose, normal
 from genfast.types import Floats, Pixels
+
+GUIDED = -1.0, 3.0  # log-SNRs that guidance is between
 
 
 class Step(Protocol):
@@ -66,6 +69,15 @@ def denoise(
         if callback:
             callback(to_pixels(x_0))
     return to_pixels(x_t)
+
+
+def is_guided(alpha_bar: float) -> bool:
+    """Whether guidance pays at a level of noise: of much, it costs variety, of little it gains nothing.
+
+    (Kynkäänniemi et al. 2024.)
+    """
+    low, high = GUIDED
+    return low < math.log(alpha_bar / (1 - alpha_bar)) < high
 
 
 def guide(

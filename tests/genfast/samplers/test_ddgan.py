@@ -65,6 +65,11 @@ def test_a_guided_step_is_that_of_the_guided_prediction() -> None:
     np.testing.assert_allclose(x_s, c_0 * wanted + rest, atol=1e-5)
 
 
+def test_guidance_is_between_two_levels_of_noise() -> None:
+    log_snrs = np.array([-6, -1.01, -0.99, 0, 2.99, 3.01, 8])
+    assert [ddgan.is_guided(1 / (1 + np.exp(-x))) for x in log_snrs] == [False, False, True, True, True, False, False]
+
+
 def test_networks_of_different_step_counts_start_alike() -> None:
     def identity(x_t, t, z, noise):
         return x_t, x_t
