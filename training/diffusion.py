@@ -62,6 +62,28 @@ class Schedule(nn.Module):
         return c_0 * x_0 + c_t * x_t + sigma * noise
 
 
+def noised(x_0: Tensor, log_snr: Tensor, rng: torch.Generator) -> Tensor:
+    """Draw x_t ~ q(x_t | x_0) (eq. 2) of pictures (B, C, H, W), at log-SNRs (B,)."""
+    alpha_bar = log_snr.sigmoid()[:, None, None, None]
+    noise = torch.randn(x_0.shape, generator=rng, device=x_0.device)
+    return alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * noise
+
+
+def joined(x: Tensor, log_snr: Tensor, other: Tensor, log_snr_of_other: Tensor) -> tuple[Tensor, Tensor]:
+    """What two pictures (B, C, H, W) of the same x_0 tell of it together: one of less noise, and its log-SNR (B,).
+
+    Their noises, at log-SNRs (B,), are independent; at -inf, a picture tells nothing. Of Gaussian noise the mean,
+    weighted by precision, is a sufficient statistic.
+    """
+    both = torch.logaddexp(log_snr, log_snr_of_other)
+
+    def weight(each: Tensor) -> Tensor:
+        """Precision over the signal's size."""
+        return ((each / 2).exp() * (1 + each.exp()).sqrt())[:, None, None, None]
+
+    return (weight(log_snr) * x + weight(log_snr_of_other) * other) / weight(both), both
+
+
 class ReverseStep(nn.Module):
     """One whole reverse step (eq. 10): predict x_0, then draw x_s from the posterior. This is what gets exported.
 

@@ -6,7 +6,7 @@ import torch
 from scipy.integrate import quad
 from torch import Tensor, nn
 
-from training.diffusion import ReverseStep, Schedule, ScheduleConfig, vp_alpha_bar
+from training.diffusion import ReverseStep, Schedule, ScheduleConfig, joined, noised, vp_alpha_bar
 
 SCHEDULES = {
     "vp": ScheduleConfig(steps=4).build(),
@@ -158,3 +158,22 @@ def test_levels_that_do_not_fall_from_one_are_refused(alpha_bar: list[float]) ->
 def test_recipes_with_levels_that_do_not_fit_are_refused(log_snr: dict[int, tuple[float, ...]]) -> None:
     with pytest.raises(ValueError, match=f"{max(log_snr)} steps need as many levels, of a log-SNR that falls"):
         ScheduleConfig(log_snr=log_snr).build()
+
+
+def test_two_pictures_tell_together_what_one_of_less_noise_does() -> None:
+    """Precisions add up, and what is left is white noise, which the difference of the two says nothing of."""
+    rng = torch.Generator().manual_seed(0)
+    x_0 = torch.rand(2000, 1, 8, 8, generator=rng) * 2 - 1
+    here, there = torch.linspace(-4, 4, 2000), torch.linspace(3, -5, 2000)
+    x, other = (noised(x_0, log_snr, rng) for log_snr in (here, there))
+    y, both = joined(x, here, other, there)
+    torch.testing.assert_close(both.exp(), here.exp() + there.exp())
+    signal = both.sigmoid()[:, None, None, None]
+    noise = (y - signal.sqrt() * x_0) / (1 - signal).sqrt()
+    assert noise.std().item() == pytest.approx(1, abs=0.01) and abs(noise.mean().item()) < 0.01
+    apart = [each / level.sigmoid().sqrt()[:, None, None, None] for each, level in ((x, here), (other, there))]
+    difference = (apart[0] - apart[1]) / (apart[0] - apart[1]).std((1, 2, 3), keepdim=True)
+    assert abs((noise * difference).mean().item()) < 0.01
+    alone, level = joined(x, here, torch.zeros_like(x), torch.full_like(there, -torch.inf))
+    torch.testing.assert_close(alone, x)
+    torch.testing.assert_close(level, here)

@@ -15,7 +15,7 @@ from genfast.types import Pixels
 from training.corruption import hide_labels
 from training.data.datasets import check_classes
 from training.data.images import Images, signed
-from training.diffusion import ScheduleConfig
+from training.diffusion import ScheduleConfig, noised
 from training.distributed import descend
 from training.nets.layout import channels_last
 from training.nets.unet import UNet, UNetConfig
@@ -58,7 +58,7 @@ class DDPMTraining:
         u = torch.rand(len(images), generator=rng, device=images.device) * 0.99 + 0.005
         log_snr = -2 * torch.log(torch.tan(0.5 * math.pi * u))
         with self.fabric.autocast():
-            error, loss = regression_loss(self.network, images, log_snr, rng, label=label)
+            error, loss = regression_loss(self.network, images, noised(images, log_snr, rng), log_snr, label=label)
         descend(self.fabric, self.network, self.optimizers["optimizer"], loss)
         return {"loss": loss, "error": error}
 
@@ -66,19 +66,13 @@ class DDPMTraining:
         return {}, sample(network, self.schedule, 100, self.fabric)
 
 
-def noised(x_0: Tensor, log_snr: Tensor, rng: torch.Generator) -> Tensor:
-    """Draw x_t ~ q(x_t | x_0) (eq. 2) of pictures (B, C, H, W), at log-SNRs (B,)."""
-    alpha_bar = log_snr.sigmoid()[:, None, None, None]
-    noise = torch.randn(x_0.shape, generator=rng, device=x_0.device)
-    return alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * noise
-
-
 def regression_loss(
-    network: UNet, x_0: Tensor, log_snr: Tensor, rng: torch.Generator, **told: Tensor | None
+    network: UNet, x_0: Tensor, x_t: Tensor, log_snr: Tensor, **told: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """A denoiser's mean squared error in pictures (B, C, H, W), and its loss, both scalars, at log-SNRs (B,).
+    """A denoiser's mean squared error in pictures x_0 (B, C, H, W), and its loss, both scalars.
 
-    It is told the rest. The loss is eq. 6 with the weight SNR + 1, plain squared error in v (Salimans and Ho 2022).
+    It sees x_t, at log-SNRs (B,), and is told the rest. The loss is eq. 6 with the weight SNR + 1, plain squared error
+    in v (Salimans and Ho 2022).
     """
-    error = (network(noised(x_0, log_snr, rng), log_snr, **told).float() - x_0).square().mean((1, 2, 3))
+    error = (network(x_t, log_snr, **told).float() - x_0).square().mean((1, 2, 3))
     return error.mean(), (error * (1 + log_snr.exp())).mean()

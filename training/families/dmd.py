@@ -4,6 +4,10 @@ A generator descends the reverse KL divergence, on all scales of noise, of its p
 that takes are the scores of both (eq. 7). The DDPM has the one. A critic has the other: it is a DDPM, too, and learns
 on what the generator draws, told which step drew it, since one step errs otherwise than eight. The generator goes its
 own way from noise on, so that it learns to mend what its earlier steps did (Yin et al. 2024, improved, section 4.4).
+
+Of half of the pictures, distributions are those given x_t, which the step is from: a step is to draw what x_t leaves
+open, in all its variety, and not just some picture. The DDPM's score of these it knows without learning: x_t and a
+picture at another scale are two views of x_0, and are joined to one of less noise. The critic is told x_t.
 """
 
 import math
@@ -23,14 +27,15 @@ from training.checkpoint import load_average, newest_checkpoint
 from training.corruption import hide_labels
 from training.data.datasets import check_classes
 from training.data.images import Images
-from training.diffusion import ReverseStep, ScheduleConfig
+from training.diffusion import ReverseStep, ScheduleConfig, joined, noised
 from training.distributed import descend
-from training.families.ddpm import noised, regression_loss
+from training.families.ddpm import regression_loss
 from training.few_steps import judge, optimizers, start
 from training.nets.layout import channels_last
 from training.nets.unet import UNet, UNetConfig
 from training.recipe import DataConfig, LoopConfig, config
 
+GIVEN = 0.5  # share of pictures of which distributions are those given x_t
 UNTOLD = 0.1  # share of pictures whose class is not told, where classes are
 SMALLEST = 0.01  # of what a direction is divided by
 CLEAREST = 6.0  # log-SNR at most of what scores are compared of: of less noise they tell little but the noise
@@ -69,9 +74,9 @@ class DMDTraining:
         check_classes(recipe.data, recipe.unet.classes)
         self.schedule = recipe.schedule.build().to(fabric.device)
         generator = start(UNet(recipe.unet), recipe.init_from or recipe.teacher)
-        denoiser = replace(recipe.unet, latent=0, told_target=False)
+        denoiser = replace(recipe.unet, latent=0, told_target=False, told_start=False)
         teacher = load_average(newest_checkpoint(recipe.teacher), UNet(denoiser))
-        critic = start(UNet(replace(denoiser, told_target=True)), recipe.teacher)
+        critic = start(UNet(replace(denoiser, told_target=True, told_start=True)), recipe.teacher)
         self.teacher = channels_last(teacher.requires_grad_(False).eval(), fabric.device)
         self.networks = channels_last(nn.ModuleDict({"generator": generator, "critic": critic}), fabric.device)
         self.critic, self.reverse = critic, ReverseStep(generator, self.schedule)
@@ -90,10 +95,19 @@ class DMDTraining:
         x_t, t, s = self._on_the_way(images.shape, label, rng)
         with torch.set_grad_enabled(learning):
             _, x_0 = self._step(x_t, t, s, label, rng)
-        told = {"target": self.schedule.log_snr[t], "label": label}  # the critic: by whose step, too
-        figures = self._update_generator(x_0, self._scales(t, s, rng), told, rng) if learning else {}
+        given = torch.rand(len(t), generator=rng, device=t.device) < GIVEN
+        seen, level = x_t * given[:, None, None, None], self.schedule.log_snr[t]
+        told = {"target": level, "label": label, "start": seen}  # the critic: by whose step, too
+
+        def views() -> tuple[Tensor, Tensor]:
+            """What x_0 with some noise, and what is given, tell together: pictures and their log-SNRs."""
+            scales = self._scales(t, s, rng)
+            return joined(noised(x_0.detach(), scales, rng), scales, seen, torch.where(given, level, -math.inf))
+
+        figures = self._update_generator(x_0, *views(), told) if learning else {}
+        x, log_snr = views()
         with self.fabric.autocast():
-            error, loss = regression_loss(self.critic, x_0.detach(), self._scales(t, s, rng), rng, **told)
+            error, loss = regression_loss(self.critic, x_0.detach(), x, log_snr, **told)
         descend(self.fabric, self.critic, self.optimizers["critic"], loss)
         return figures | {"loss_critic": loss, "error_critic": error}
 
@@ -131,11 +145,10 @@ class DMDTraining:
         return low + (high - low) * torch.rand(len(s), generator=rng, device=s.device)
 
     def _update_generator(
-        self, x_0: Tensor, log_snr: Tensor, told: dict[str, Tensor | None], rng: torch.Generator
+        self, x_0: Tensor, x: Tensor, log_snr: Tensor, told: dict[str, Tensor | None]
     ) -> dict[str, Tensor]:
-        """Move x_0 along the difference of the scores at log-SNRs (B,); `told` is what the critic is."""
+        """Move x_0 along the difference of the scores of x at log-SNRs (B,); `told` is what the critic is."""
         with torch.no_grad(), self.fabric.autocast():
-            x = noised(x_0, log_snr, rng)
             wanted, drawn = self._taught(x, log_snr, told["label"]), self.critic(x, log_snr, **told).float()
         # Eq. 7 and 8: in terms of denoised pictures, and in units of how far the teacher is from this one.
         size = (x_0.detach() - wanted).abs().mean((1, 2, 3), keepdim=True).clamp(min=SMALLEST)

@@ -25,6 +25,7 @@ class UNetConfig:
     latent: int = 64  # length of z; 0 makes a deterministic regressor
     classes: int = 0  # that it can be told; one label more, the last, stands for none of them
     told_target: bool = False  # whether it is told the level that a step leads to
+    told_start: bool = False  # whether it is told the picture that a step is from
 
 
 class LevelEmbedding(nn.Module):
@@ -111,6 +112,10 @@ class UNet(nn.Module):
         if self.label is not None:
             nn.init.zeros_(self.label.weight)  # what a generator starts from is told none
         self.stem = nn.Conv2d(config.channels, widths[0], 3, padding=1)
+        self.start = nn.Conv2d(config.channels, widths[0], 3, padding=1) if config.told_start else None
+        if self.start is not None:
+            for parameter in self.start.parameters():
+                nn.init.zeros_(parameter)  # likewise
         self.encoder, self.decoder = (
             nn.ModuleList(nn.ModuleList(ResidualBlock(w, groups) for _ in range(config.blocks)) for w in widths)
             for _ in range(2)
@@ -130,10 +135,11 @@ class UNet(nn.Module):
         target: Tensor | None = None,
         z: Tensor | None = None,
         label: Tensor | None = None,
+        start: Tensor | None = None,
     ) -> Tensor:
         """Predict x_0 (B, C, H, W) from x_t (B, C, H, W), its log-SNR (B,), a latent z (B, L) and labels (B,).
 
-        `target` (B,) is the log-SNR of the level that the step leads to.
+        `target` (B,) is the log-SNR of the level that the step leads to, `start` (B, C, H, W) the picture it is from.
         """
         embedding: Tensor = self.level(log_snr)  # (B, E)
         for part, told in ((self.target, target), (self.mapping, z), (self.label, label)):
@@ -141,6 +147,8 @@ class UNet(nn.Module):
                 embedding = embedding + part(told)
         styles = iter(self.styles(F.silu(embedding)).split(self.split, dim=1))
         h: Tensor = self.stem(x_t)
+        if self.start is not None:
+            h = h + self.start(start)
         skips = []
         for i, level in enumerate(self.encoder):
             if i:

@@ -121,9 +121,9 @@ def test_pictures_move_to_what_the_teacher_sees_away_from_what_the_critic_sees(
     x_0 = torch.rand(6, 1, 8, 8, requires_grad=True)
     wanted, drawn = torch.full_like(x_0, 0.9), torch.full_like(x_0, 0.2)
     training.teacher.forward = lambda x, log_snr, label: wanted.detach()
-    training.critic.forward = lambda x, log_snr, target, label: drawn.detach()
-    told = {"target": torch.zeros(6), "label": torch.zeros(6, dtype=torch.int64)}
-    figures = training._update_generator(x_0, torch.linspace(-6, 5, 6), told, rng())
+    training.critic.forward = lambda x, log_snr, target, label, start: drawn.detach()
+    told = {"target": torch.zeros(6), "label": torch.zeros(6, dtype=torch.int64), "start": torch.zeros_like(x_0)}
+    figures = training._update_generator(x_0, torch.randn_like(x_0), torch.linspace(-6, 5, 6), told)
     size = (x_0 - 0.9).abs().mean((1, 2, 3), keepdim=True).clamp(min=SMALLEST)
     torch.testing.assert_close(x_0.grad, ((0.2 - 0.9) / size / x_0.numel()).expand_as(x_0))
     assert figures["difference"].item() == pytest.approx(0.7)
@@ -132,28 +132,40 @@ def test_pictures_move_to_what_the_teacher_sees_away_from_what_the_critic_sees(
 def test_teacher_and_critic_are_asked_of_the_scales_that_a_step_is_for(
     make: Callable[..., DMDTraining], thumbnails: Data
 ) -> None:
-    """Of pictures that are one grey, with the noise of the level that they are told; the critic, of which step."""
+    """Of pictures that are one grey, with the noise of the level that they are told; the critic, of which step.
+
+    Of half of them they are asked given the picture that the step is from, which the critic is told.
+    """
     training = make(critic_warmup=0, schedule={"log_snr": {4: SEVERAL["log_snr"][4]}})
     n, seen, weight = 2000, [], torch.ones((), requires_grad=True)  # losses have a gradient, and nothing learns
     grey = torch.full((n, 1, 8, 8), 0.5, requires_grad=True)
+    told: list[tuple[Tensor, Tensor]] = []
     training._step = lambda x_t, t, s, label, rng: (grey, grey * 1)
-    training.teacher.forward = lambda x, log_snr, label: seen.append((x, log_snr, None)) or x
-    training.critic.forward = lambda x, log_snr, target, label: seen.append((x, log_snr, target)) or x * weight
+    training.teacher.forward = lambda x, log_snr, label: seen.append((x, log_snr)) or x
+    training.critic.forward = lambda x, log_snr, target, label, start: (
+        seen.append((x, log_snr)) or told.append((target, start)) or x * weight
+    )
     for level in (1, 2, 4):
-        training._on_the_way = lambda shape, label, rng, to=level - 1: (
-            grey,
-            *torch.tensor([to + 1, to]).expand(n, 2).T,
-        )
+        t = torch.full((n,), level)
+        x_t = training.schedule.q_sample(grey.detach(), t, torch.randn(grey.shape, generator=rng()))
+        training._on_the_way = lambda shape, label, rng, way=(x_t, t, t - 1): way
         training.step(torch.zeros(n, 1, 8, 8), torch.zeros(n, dtype=torch.int64), rng(level), 0)
-        assert len(seen) == 3
-        for x, log_snr, target in seen:
-            low = max(training.schedule.log_snr[level].item() - 3, -6.0)
-            high = min(training.schedule.log_snr[level - 1].item(), 6.0)
-            assert low <= log_snr.min() < low + 0.1 and high - 0.1 < log_snr.max() <= high
+        target, start = told[0]
+        given = start.flatten(1).any(1)
+        assert given.float().mean().item() == pytest.approx(0.5, abs=0.05)
+        assert torch.equal(start[given], x_t[given]) and torch.equal(target, training.schedule.log_snr[t])
+        assert len(seen) == 3 and all(torch.equal(start, again) for _, again in told)
+        low = max(training.schedule.log_snr[level].item() - 3, -6.0)
+        high = min(training.schedule.log_snr[level - 1].item(), 6.0)
+        for x, log_snr in seen:
+            added = torch.where(given, (log_snr.exp() - target.exp()).clamp(min=1e-9).log(), log_snr)
+            assert low - 1e-2 <= added.min() < low + 0.1 and high - 0.1 < added.max() <= high + 1e-2
             signal = log_snr.sigmoid()[:, None, None, None]
-            assert ((x - 0.5 * signal.sqrt()) / (1 - signal).sqrt()).std().item() == pytest.approx(1, abs=0.02)
-            assert target is None or torch.equal(target, training.schedule.log_snr[level].expand(n))
+            noise = (x - 0.5 * signal.sqrt()) / (1 - signal).sqrt()
+            for part in (given, ~given):
+                assert noise[part].std().item() == pytest.approx(1, abs=0.02)
         seen.clear()
+        told.clear()
 
 
 def test_guidance_leads_from_no_class_to_the_class(make: Callable[..., DMDTraining]) -> None:
