@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 import typer
 from lightning_fabric import Fabric
@@ -50,7 +51,9 @@ def run(
     chosen = registry.read(recipe)
     if data is not None:
         chosen = replace(chosen, data=replace(chosen.data, folder=data))
-    train(registry.FAMILIES[chosen.family].training, chosen, *load(chosen.data, "train"), runs / chosen.name, fabric)
+    family, (images, labels) = registry.FAMILIES[chosen.family], load(chosen.data, "train")
+    labels = np.arange(len(images)) if family.numbered else labels
+    train(family.training, chosen, images, labels, runs / chosen.name, fabric)
 
 
 @app.command()
@@ -99,6 +102,20 @@ def drafts(
     from training.token_set import fit_drafts
 
     fit_drafts(folder, vqgan, rank, channels, like)
+
+
+@app.command()
+def redraw(
+    prior: Annotated[Path, typer.Argument(help="Run of a prior, whose newest checkpoint is taken.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the token set; what it has already is kept.")],
+    count: Annotated[int, typer.Option(min=1, help="Pictures.")] = 1000,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+) -> None:
+    """Draw tokens by what is known of training pictures, for a decoder to learn to mend what a prior does wrong."""
+    from training.token_set import redraw
+
+    torch.set_num_threads(threads)
+    print(f"{out}: {redraw(prior, out, count)} train images")
 
 
 @app.command()

@@ -41,3 +41,4 @@ class Family:
 
     recipe: type[Recipe]
     training: Callable[[Any, Fabric], Training[Any]]
+    numbered: bool = False  # whether its labels are the places of images in the data set

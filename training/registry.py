@@ -22,7 +22,7 @@ FAMILIES = {
     "ddgan": Family(DDGANRecipe, DDGANTraining),
     "dmd": Family(DMDRecipe, DMDTraining),
     "dequantiser": Family(DequantiserRecipe, DequantiserTraining),
-    "vqgan": Family(VQGANRecipe, VQGANTraining),
+    "vqgan": Family(VQGANRecipe, VQGANTraining, numbered=True),
     "sundae": Family(SundaeRecipe, SundaeTraining),
 }
 

@@ -5,17 +5,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from genfast.attributes import AttributeTable
 from genfast.progress import progress
+from genfast.samplers.token_step import TokenBatch
+from genfast.samplers.tokens import sample
 from genfast.token_set import About, Writer, about, check
 from genfast.types import Split
-from training.checkpoint import newest_checkpoint
+from training import registry
+from training.checkpoint import load_average, newest_checkpoint, saved
 from training.codec import load_codec
 from training.data.datasets import attributes, class_names, load
 from training.data.tokens import read
+from training.drafts import FoldedDrafts
+from training.families.sundae import SundaeRecipe
 from training.init.drafts import fit
+from training.nets.hourglass import Hourglass
+from training.sampling import token_network
 
 BATCH = 4  # images that are encoded at a time
 
@@ -48,6 +56,35 @@ def encode(vqgan: Path, out: Path, split: Split, count: int | None = None, data:
             batch = np.stack([images[i] for i in range(first, min(first + BATCH, len(images)))])
             writer.add(codec.encode(batch.astype(np.uint8, copy=False)), told[first : first + len(batch)])
             advance(len(batch))
+    return writer.done
+
+
+def redraw(prior: Path, out: Path, count: int) -> int:
+    """Draw the first `count` training pictures of a prior anew, by labels and attributes, into the token set `out`.
+
+    It goes on where it was interrupted. Returns how many there are.
+
+    Raises:
+        ValueError: the run is none of a prior, its tokens are missing, or `out` holds those of another VQ-GAN.
+    """
+    checkpoint = newest_checkpoint(prior)
+    recipe = registry.validate(saved(checkpoint)["recipe"])
+    if not isinstance(recipe, SundaeRecipe) or recipe.data.folder is None:
+        raise ValueError(f"{prior} is no run of a prior over a token set")
+    network = load_average(checkpoint, Hourglass(recipe.hourglass)).eval()
+    drafts = FoldedDrafts.load(recipe.data.folder) if recipe.hourglass.draft else None
+    _, told = read(recipe.data.folder, "train", count)
+    told, side = told.reshape(count, -1), recipe.hourglass.tokens  # [N, 1 + A]
+    writer = Writer(out, "train", about(recipe.data.folder).model_copy(update={"done": {}}), count)
+    with torch.no_grad(), progress("drawing tokens", count) as advance:
+        tokens = token_network(network, network.token_head.keys(), Fabric(accelerator="cpu"))
+        advance(writer.done)
+        for index in range(writer.done, count):
+            one = told[index : index + 1]  # [1, 1 + A]
+            draft = drafts.whole.of(one[:, 0], one[:, 1:]) if drafts else np.zeros((1, side**2, 0), np.float32)
+            drawn = sample(tokens, TokenBatch(0, [index], (side, side), one[:, 0], draft), recipe.sampling)
+            writer.add(drawn.reshape(1, side, side), one)
+            advance(1)
     return writer.done
 
 

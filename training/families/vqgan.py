@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
@@ -13,10 +14,13 @@ from torch import Tensor, nn
 
 from genfast.metrics.blocks import ratio
 from genfast.samplers.ddgan import to_pixels
+from genfast.token_set import check
 from genfast.types import Pixels
 from training.checkpoint import newest_checkpoint, saved
+from training.codec import load_codec
 from training.data.datasets import load
 from training.data.images import Images, signed
+from training.data.tokens import read
 from training.distributed import average_gradients, gather_rows
 from training.families.dequantiser import optimizers
 from training.init.lapped import fit_lapped
@@ -31,6 +35,7 @@ from training.windows import windows, windows_of
 
 EVAL_IMAGES = 40  # held-out images that a figure of the log is taken from
 SHOWN = 10  # of these, side by side with their reconstructions
+REDRAWN = 0.5  # share of the images that a prior has drawn anew, which are seen as it drew them
 WINDOWS = 4  # of each image, where a dequantiser reads it whole
 CLIP = 0.2  # norm of the gradient, about four times what is usual
 DECAY = 0.9997  # of the codes' counts a step: most codes stand for few patches, and are seldom met
@@ -49,6 +54,7 @@ class VQGANRecipe:
     frozen_from: Path | None = None  # run whose encoder and codes are kept: what draws of tokens learns on
     spoiled: float = 0.0  # with a dequantiser: share of the pictures of which some tokens are wrong
     most_spoiled: float = 0.25  # share of the tokens that are wrong at most
+    redrawn: Path | None = None  # token set: what a prior draws of the first images, seen in place of half of these
     window: int = 0  # side in pixels of the random windows of images that are drawn again; 0: whole images
     init_images: int = 400  # images whose patches the linear paths and the codes start from
     lr: float = 5e-4  # of the decoder
@@ -87,6 +93,10 @@ class VQGANTraining:
         }
         if self.vqgan.dequantiser is not None and recipe.lr_dequantiser:
             self.optimizers |= optimizers(self.vqgan.dequantiser, recipe.lr_dequantiser)
+        self.redrawn: npt.NDArray[np.uint16] = np.zeros((0, 1, 1), np.uint16)  # [M, h, w]
+        if recipe.redrawn is not None and recipe.frozen_from is not None:
+            check(recipe.redrawn, load_codec(recipe.frozen_from)[0].identity)
+            self.redrawn, _ = read(recipe.redrawn, "train")
         self.held_out, _ = load(recipe.data, "validation", EVAL_IMAGES)
 
     def _start(self, checkpoint: Path) -> None:
@@ -110,7 +120,7 @@ class VQGANTraining:
         if step == 0 and not fixed:
             self._init()
         if self.vqgan.dequantiser is not None:
-            return self._step_decoder(signed(images), rng, step)
+            return self._step_decoder(signed(images), labels, rng, step)
         images, regions = windows(images, self.config.window, self.config.vqgan.regions, rng)
         images = signed(images)
         with self.fabric.autocast():
@@ -138,13 +148,16 @@ class VQGANTraining:
         share = self.usage / self.usage.sum()
         return figures | {"commitment": commitment, "perplexity": torch.special.entr(share).sum().exp()}
 
-    def _step_decoder(self, images: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
-        """A step of the decoder, on windows of what a dequantiser makes of whole images; this may learn on, too."""
+    def _step_decoder(self, images: Tensor, places: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
+        """A step of the decoder, on windows of what a dequantiser makes of whole images; this may learn on, too.
+
+        Images (B, 3, H, W) lie at `places` (B,) of the data set.
+        """
         if step == 0 and self.config.vqgan.lapped and not self.fitted:
             self._init_lapped(rng)
         decoder, recipe = self.vqgan.decoder, self.config
         with torch.set_grad_enabled(recipe.lr_dequantiser > 0), self.fabric.autocast():
-            read = self._read(images, rng).float()
+            read = self._read(images, rng, places).float()
         with torch.set_grad_enabled(recipe.lr_dequantiser + recipe.lr_linear > 0 or decoder.network is not None):
             drawn = decoder.draw(read)
         count = WINDOWS if recipe.window else 1
@@ -162,11 +175,18 @@ class VQGANTraining:
                 optimizer.step()
         return figures
 
-    def _read(self, images: Tensor, rng: torch.Generator) -> Tensor:
-        """What the decoder reads of images, some of whose tokens are wrong: (B, C, h, w)."""
+    def _read(self, images: Tensor, rng: torch.Generator, places: Tensor | None = None) -> Tensor:
+        """What the decoder reads of images, some of whose tokens are wrong: (B, C, h, w).
+
+        With their `places` (B,), half of those that have been drawn anew have the tokens that were drawn.
+        """
         tokens = self.vqgan.encode(images)
         regions = region_map(tokens.shape[1], tokens.shape[2], self.config.vqgan.regions).to(tokens.device)
         tokens = count_and_spoil(tokens, self.config.spoiled, self.config.most_spoiled, self.usage, regions, rng)
+        if places is not None:
+            chance = torch.rand(len(places), generator=rng, device=tokens.device)
+            for row in ((chance < REDRAWN) & (places < len(self.redrawn))).nonzero()[:, 0].tolist():
+                tokens[row] = torch.from_numpy(self.redrawn[places[row]].astype(np.int64))
         return self.vqgan.dequantise(self.vqgan.embed(tokens, regions))
 
     @torch.no_grad()

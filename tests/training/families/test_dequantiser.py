@@ -1,14 +1,19 @@
 """A dequantiser learns to give latents back, and then at the pixels, while tokens stay."""
 
 import copy
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
 
-from training.codec import TrainedCodec
+from genfast.errors import UsageError
+from genfast.token_set import About, Writer
+from training.codec import TrainedCodec, load_codec
 from training.data import avatars
+from training.data.images import signed
 from training.families import dequantiser, vqgan
 from training.families.dequantiser import DequantiserTraining
 from training.families.vqgan import VQGANTraining
@@ -90,6 +95,32 @@ def test_it_stays_where_it_has_no_rate(folder: Path, tokens: Path, fabric: Fabri
     training.step(torch.from_numpy(images[:2]).permute(0, 3, 1, 2), torch.from_numpy(labels[:2]), rng, 0)
     moved = {name for name, value in training.vqgan.state_dict().items() if not torch.equal(value, before[name])}
     assert moved and all(name.startswith("decoder.linear.") for name in moved)
+
+
+def test_it_sees_what_a_prior_drew_in_place_of_images(
+    folder: Path, tokens: Path, fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vqgan, "REDRAWN", 1.0)
+    reader = make(folder, "dequantiser", 1, vqgan=READING, frozen_from=tokens, eval_images=1)
+    run(DequantiserTraining, reader, *avatars.load("train", FACES, SIDE, folder), tmp_path / "reader", fabric)
+    codec, _ = load_codec(tokens)
+    grids = np.random.default_rng(0).integers(0, 32, (3, 4, 4))
+    about = {"vocabulary": 32, "data": "avatars"}
+    Writer(tmp_path / "own", "train", About(vqgan=codec.identity, **about), 3).add(grids, np.zeros(3, np.int64))
+    Writer(tmp_path / "others", "train", About(vqgan="another", **about), 3).add(grids, np.zeros(3, np.int64))
+    recipe = make(folder, "vqgan", 1, vqgan=READING, frozen_from=tmp_path / "reader", redrawn=tmp_path / "own")
+    with pytest.raises(UsageError, match="holds the tokens of another VQ-GAN"):
+        VQGANTraining(dataclasses.replace(recipe, redrawn=tmp_path / "others"), fabric)
+    training, seen = VQGANTraining(recipe, fabric), []
+    monkeypatch.setattr(training.vqgan, "embed", lambda tokens, regions: seen.append(tokens) or tokens)
+    monkeypatch.setattr(training.vqgan, "dequantise", lambda codes: codes)
+    images, _ = batch(folder)
+    rng, true = torch.Generator(), training.vqgan.encode(signed(images))
+    training._read(signed(images), rng, torch.tensor([2, 7, 0, 3]))  # of the first three there are such
+    expected = torch.stack([torch.from_numpy(grids[2]), true[1], torch.from_numpy(grids[0]), true[3]])
+    assert torch.equal(seen[-1], expected)
+    training._read(signed(images), rng)
+    assert torch.equal(seen[-1], true)
 
 
 def test_a_dequantiser_is_needed(folder: Path) -> None:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from genfast.attributes import Attribute, AttributeTable
 from genfast.samplers.options import MaskGITOptions, RandomOrderOptions, SundaeOptions
+from genfast.samplers.token_step import TokenBatch
+from genfast.samplers.tokens import sample as sample_tokens
 from training.checkpoint import load_average, newest_checkpoint
 from training.codec import load_vqgan
 from training.data import tokens
@@ -25,8 +27,8 @@ from training.loop import run
 from training.nets.hourglass import Hourglass
 from training.recipe import Recipe
 from training.registry import validate
-from training.sampling import token_batch
-from training.token_set import encode
+from training.sampling import token_batch, token_network
+from training.token_set import encode, redraw
 
 Thumbnails = tuple[np.ndarray, np.ndarray]
 
@@ -344,6 +346,28 @@ def test_samples_of_the_log_are_of_attributes_as_often_as_they_are_met(
     rows = whole.table.choose(labels, seed=0, indices=range(5))
     assert np.array_equal(batch.draft, whole.of(labels, rows)) and batch.draft.shape == (5, 16, 6)
     assert token_batch(training.network, None, [3], labels[:1]).draft.shape == (1, 16, 0)
+
+
+def test_a_prior_draws_its_training_pictures_anew(
+    attribute_set: Path, vqgan: Path, fabric: Fabric, tmp_path: Path
+) -> None:
+    """By the labels and attributes of each; in one go, or in two."""
+    recipe = prior(attribute_set, vqgan, draft=6)
+    run(SundaeTraining, recipe, *tokens.read(attribute_set, "train"), tmp_path / "run", fabric)
+    assert redraw(tmp_path / "run", tmp_path / "whole", 5) == 5
+    assert redraw(tmp_path / "run", tmp_path / "parts", 2) == 2 and redraw(tmp_path / "run", tmp_path / "parts", 5) == 5
+    drawn, told = tokens.read(tmp_path / "whole", "train")
+    true, given = tokens.read(attribute_set, "train", 5)
+    assert drawn.shape == true.shape and np.array_equal(told, given)
+    assert np.array_equal(tokens.read(tmp_path / "parts", "train")[0], drawn)
+    training = SundaeTraining(recipe, fabric)
+    assert training.drafts is not None
+    network = load_average(newest_checkpoint(tmp_path / "run"), training.network).eval()
+    draft = training.drafts.whole.of(told[3:4, 0], told[3:4, 1:])
+    with torch.no_grad():
+        functions = token_network(network, network.token_head.keys(), fabric)
+        again = sample_tokens(functions, TokenBatch(0, [3], (4, 4), told[3:4, 0], draft), recipe.sampling)
+    assert np.array_equal(again.reshape(4, 4), drawn[3])
 
 
 def test_a_run_without_drafts_knows_of_no_attributes(attribute_set: Path, vqgan: Path, fabric: Fabric) -> None:
