@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -136,10 +137,11 @@ class TokenModel(Tokenizer):
         if self.draft:
             seen = np.asarray(self.draft().bind()(tokens=given)["draft"])[0]  # [N, K]
             able = table.able(attributes, [classes.index(label)] if label else range(max(len(classes), 1)))
-            chance = {"seed": seed, "index": index}
-            found = recognise(self.drafts(), seen, ~free[0], labels=able, settings=attributes, **chance)
-            if found:
-                return np.array(found[:1]), found[1]
+            look = partial(recognise, self.drafts(), seen, ~free[0], labels=able, seed=seed, index=index)
+            # What is set may not be what is there.
+            if found := look(settings=attributes) or (look(settings={}) if attributes else None):
+                labels, rows = np.array(found[:1]), found[1]
+                return labels, table.told(attributes, labels, rows)
         label = super().fill_label(label, attributes)
         labels = np.array([classes.index(label) if label else len(classes)])
         return labels, table.told(attributes, labels, np.zeros((1, len(table.attributes)), np.int64))

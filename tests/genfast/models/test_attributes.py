@@ -128,6 +128,7 @@ def test_a_hole_is_told_what_its_surroundings_show(
     for how, first, expected in (
         ({}, 0, (2, [3, 1, 2])),
         ({"attributes": {"hair": "long"}}, 0, (2, [3, 1, 2])),  # which light blue ones have, too
+        ({"attributes": {"hair": "bun"}}, 0, (2, [1, 1, 2])),  # which is not what is there
         ({}, 10, (3, [0, 0, 0])),
         ({"label": "red"}, 10, (0, [0, 0, 0])),
     ):
