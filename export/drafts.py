@@ -28,8 +28,7 @@ def rounded(folded: FoldedDrafts) -> tuple[Drafts, dict[str, np.ndarray]]:
     drafts, table = folded.whole, folded.whole.table
     spread = np.empty(drafts.basis.shape[:2], np.float32)  # [L, r]
     for label, each in enumerate(spread):
-        features = table.features(label, table.rows[table.labels == label])
-        each[:] = np.std(features @ drafts.projection[label, : features.shape[1]], axis=0)
+        each[:] = np.std(drafts.coefficients(label, table.rows[table.labels == label]), axis=0)
     scale = np.maximum(STEP / np.maximum(spread, TINY), np.abs(drafts.basis).max(axis=(2, 3)) / 127)
     levels = np.rint(drafts.basis / scale[..., None, None]).astype(np.int8)
     arrays = {

@@ -8,6 +8,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from genfast.attributes import Rows
 from genfast.models.drafts import Drafts
 from genfast.samplers import ddgan
 from genfast.samplers.token_step import TokenBatch, TokenNetwork
@@ -52,12 +53,18 @@ def sample(
     return pictures
 
 
-def token_batch(network: Hourglass, drafts: Drafts | None, indices: list[int], labels: Tokens) -> TokenBatch:
-    """Images `indices` of seed 0, of labels [B], with attributes as training data have them where drafts are given."""
+def token_batch(
+    network: Hourglass, drafts: Drafts | None, indices: list[int], labels: Tokens, rows: Rows | None = None
+) -> TokenBatch:
+    """Images `indices` of seed 0, of labels [B], with attributes where drafts are given.
+
+    These are `rows` [B, A], by default drawn as training data have them.
+    """
     side = network.config.tokens
     draft = np.zeros((len(indices), side**2, 0), np.float32)
     if drafts is not None:
-        draft = drafts.of(labels, drafts.table.choose(labels, seed=0, indices=indices))
+        rows = drafts.table.choose(labels, seed=0, indices=indices) if rows is None else rows
+        draft = drafts.of(labels, rows)
     return TokenBatch(0, indices, (side, side), labels, draft)
 
 

@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 
 from genfast.attributes import AttributeTable
 from genfast.progress import progress
-from genfast.samplers.token_step import TokenBatch
 from genfast.samplers.tokens import sample
 from genfast.token_set import About, Writer, about, check
 from genfast.types import Split
@@ -23,7 +22,7 @@ from training.drafts import FoldedDrafts
 from training.families.sundae import SundaeRecipe
 from training.init.drafts import fit
 from training.nets.hourglass import Hourglass
-from training.sampling import token_network
+from training.sampling import token_batch, token_network
 
 BATCH = 4  # images that are encoded at a time
 
@@ -74,16 +73,15 @@ def redraw(prior: Path, out: Path, count: int) -> int:
     network = load_average(checkpoint, Hourglass(recipe.hourglass)).eval()
     drafts = FoldedDrafts.load(recipe.data.folder) if recipe.hourglass.draft else None
     _, told = read(recipe.data.folder, "train", count)
-    told, side = told.reshape(count, -1), recipe.hourglass.tokens  # [N, 1 + A]
+    told = told.reshape(count, -1)  # [N, 1 + A]
     writer = Writer(out, "train", about(recipe.data.folder).model_copy(update={"done": {}}), count)
     with torch.no_grad(), progress("drawing tokens", count) as advance:
         tokens = token_network(network, network.token_head.keys(), Fabric(accelerator="cpu"))
         advance(writer.done)
         for index in range(writer.done, count):
             one = told[index : index + 1]  # [1, 1 + A]
-            draft = drafts.whole.of(one[:, 0], one[:, 1:]) if drafts else np.zeros((1, side**2, 0), np.float32)
-            drawn = sample(tokens, TokenBatch(0, [index], (side, side), one[:, 0], draft), recipe.sampling)
-            writer.add(drawn.reshape(1, side, side), one)
+            batch = token_batch(network, drafts.whole if drafts else None, [index], one[:, 0], one[:, 1:])
+            writer.add(sample(tokens, batch, recipe.sampling).reshape(1, *batch.shape), one)
             advance(1)
     return writer.done
 

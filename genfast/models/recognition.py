@@ -26,13 +26,14 @@ class Evidence:
     gram: Floats  # [r, r], of the basis where tokens are known
     product: Floats  # [r], of the basis and what is known
     whole: float  # the error of the mean
+    count: int  # numbers that errors are sums over
 
     @classmethod
     def of(cls, drafts: Drafts, label: int, seen: Floats, known: Mask) -> Self:
         """Of a picture's numbers [N, K] where tokens are known [N]."""
         basis = drafts.basis[label][:, known].astype(np.float32).reshape(drafts.basis.shape[1], -1)
         rest = (seen - drafts.mean[label])[known].ravel()
-        return cls(drafts, label, basis @ basis.T, basis @ rest, float(rest @ rest))
+        return cls(drafts, label, basis @ basis.T, basis @ rest, float(rest @ rest), len(rest))
 
     def errors(self, rows: Rows) -> Floats:
         """Of rows [B, A]: [B]."""
@@ -41,29 +42,19 @@ class Evidence:
         return found.clip(min=TINY)
 
 
-def recognise(
-    drafts: Drafts,
-    seen: Floats,
-    known: Mask,
-    *,
-    labels: Sequence[int],
-    settings: Settings,
-    seed: int,
-    index: int,
-) -> tuple[int, Rows] | None:
-    """Draw a label, one of `labels`, and attributes [1, A] that agree with what is known of a picture.
+def recognise(among: Sequence[Evidence], *, settings: Settings, seed: int, index: int) -> tuple[int, Rows] | None:
+    """Draw a label, one of those that there is evidence of, and attributes [1, A] that agree with it.
 
-    `seen` [N, K] are its tokens as drafts have them, at those places [N] that are `known`. What these do not show is
-    drawn as often as training data have it, by seed and index; what `settings` say is so. None where the picture
-    shows no such attributes: the best explain too little of it.
+    What a picture does not show is drawn as often as training data have it, by seed and index; what `settings` say is
+    so. None where the picture shows no such attributes: the best explain too little of it.
 
     The start is the nearest of the training data. From there attributes are drawn in turn, given all others, by ever
     colder likelihoods of normal errors: simulated annealing by Gibbs sampling (Geman and Geman 1984).
     """
-    table = drafts.table
+    table = among[0].drafts.table
     starts = []
-    for label in labels:
-        evidence, mine = Evidence.of(drafts, label, seen, known), table.labels == label
+    for evidence in among:
+        mine = table.labels == evidence.label
         rows = table.told(settings, table.labels[mine], table.rows[mine])
         errors = evidence.errors(rows)
         starts.append((float(errors.min()), evidence, rows[[errors.argmin()]]))
@@ -77,7 +68,7 @@ def recognise(
     ]
     for sweep, alike in enumerate(np.geomspace(HOT, COLD, SWEEPS)):
         u = uniform(seed, [index], 1 + sweep, Purpose.ATTRIBUTES, row.shape[1:])[0]
-        scale = alike * error / (int(known.sum()) * seen.shape[1])  # of differences between errors
+        scale = alike * error / evidence.count  # of differences between errors
         for place, values in places:
             changed = np.repeat(row, len(values), axis=0)
             changed[:, place] = values

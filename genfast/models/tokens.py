@@ -11,7 +11,7 @@ from genfast.attributes import Rows, Settings
 from genfast.inpainting import masks
 from genfast.models.base import State
 from genfast.models.drafts import Drafts
-from genfast.models.recognition import recognise
+from genfast.models.recognition import Evidence, recognise
 from genfast.models.vq import Tokenizer
 from genfast.runtime.session import Session
 from genfast.samplers.likelihood import pseudo_log_likelihood
@@ -137,7 +137,8 @@ class TokenModel(Tokenizer):
         if self.draft:
             seen = np.asarray(self.draft().bind()(tokens=given)["draft"])[0]  # [N, K]
             able = table.able(attributes, [classes.index(label)] if label else range(max(len(classes), 1)))
-            look = partial(recognise, self.drafts(), seen, ~free[0], labels=able, seed=seed, index=index)
+            among = [Evidence.of(self.drafts(), each, seen, ~free[0]) for each in able]
+            look = partial(recognise, among, seed=seed, index=index)
             # What is set may not be what is there.
             if found := look(settings=attributes) or (look(settings={}) if attributes else None):
                 labels, rows = np.array(found[:1]), found[1]

@@ -9,7 +9,7 @@ import pytest
 from genfast.attributes import Attribute, AttributeTable, Rows
 from genfast.errors import UsageError
 from genfast.models.drafts import Drafts
-from genfast.models.recognition import recognise
+from genfast.models.recognition import Evidence, recognise
 
 ATTRIBUTES = (
     Attribute(name="hair", values=("bun", "curls", "long")),
@@ -45,9 +45,12 @@ def picture(found: Drafts, label: int, row: list[int]) -> np.ndarray:
     return found.of(np.array([label]), np.array([row]))[0] + 0.05 * noise
 
 
+def evidence(found: Drafts, seen: np.ndarray, known: np.ndarray) -> list[Evidence]:
+    return [Evidence.of(found, label, seen, known) for label in (0, 1)]
+
+
 def recognised(found: Drafts, seen: np.ndarray, known: np.ndarray, index: int = 0, **how: object) -> tuple[int, Rows]:
-    told = {"labels": [0, 1], "settings": {}, "seed": 0, **how}
-    answer = recognise(found, seen, known, index=index, **told)
+    answer = recognise(evidence(found, seen, known), index=index, **{"settings": {}, "seed": 0, **how})
     assert answer is not None
     return answer
 
@@ -92,4 +95,4 @@ def test_what_is_set_is_so() -> None:
 def test_a_picture_of_another_kind_shows_no_attributes() -> None:
     made = drafts()
     seen = np.random.default_rng(2).standard_normal((PLACES, NUMBERS), np.float32) * 9
-    assert recognise(made, seen, EVERYWHERE, labels=[0, 1], settings={}, seed=0, index=0) is None
+    assert recognise(evidence(made, seen, EVERYWHERE), settings={}, seed=0, index=0) is None

@@ -44,6 +44,15 @@ def tokens(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def reader(folder: Path, tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a dequantiser of these tokens."""
+    out = tmp_path_factory.mktemp("runs") / "reader"
+    recipe = make(folder, "dequantiser", 2, vqgan=READING, frozen_from=tokens, eval_images=2)
+    run(DequantiserTraining, recipe, *avatars.load("train", FACES, SIDE, folder), out, Fabric(accelerator="cpu"))
+    return out
+
+
 def make(folder: Path, family: str, steps: int, **fields: object):
     data = {"name": "avatars", "folder": folder, "size": SIDE, "count": FACES}
     loop = {"steps": steps, "batch": 4, "warmup": 1, "log_every": 1, "evaluate_every": steps, "ema": 0.5}
@@ -65,14 +74,12 @@ def test_it_learns_at_latents(folder: Path, tokens: Path, fabric: Fabric) -> Non
 
 
 def test_it_learns_on_at_pixels_and_tokens_stay(
-    folder: Path, tokens: Path, fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, reader: Path, fabric: Fabric, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vqgan, "EVAL_IMAGES", 2)
-    reader = make(folder, "dequantiser", 2, vqgan=READING, frozen_from=tokens, eval_images=2)
-    run(DequantiserTraining, reader, *avatars.load("train", FACES, SIDE, folder), tmp_path / "reader", fabric)
     losses = {"perceptual_from": 10**6, "adversarial_from": 10**6}
     rates = {"lr_dequantiser": 2e-3, "lr_linear": 1e-3}
-    from_reader = {"frozen_from": tmp_path / "reader", "init_images": FACES}
+    from_reader = {"frozen_from": reader, "init_images": FACES}
     recipe = make(folder, "vqgan", 30, vqgan=READING, losses=losses, **rates, **from_reader)
     training, rng = VQGANTraining(recipe, fabric), torch.Generator().manual_seed(0)
     before = copy.deepcopy(training.vqgan)
@@ -83,12 +90,10 @@ def test_it_learns_on_at_pixels_and_tokens_stay(
     assert "held_out_blocks" in training.evaluate(training.vqgan, training.held_out)[0]
 
 
-def test_it_stays_where_it_has_no_rate(folder: Path, tokens: Path, fabric: Fabric, tmp_path: Path) -> None:
+def test_it_stays_where_it_has_no_rate(folder: Path, reader: Path, fabric: Fabric) -> None:
     images, labels = avatars.load("train", FACES, SIDE, folder)
-    reader = make(folder, "dequantiser", 1, vqgan=READING, frozen_from=tokens, eval_images=1)
-    run(DequantiserTraining, reader, images, labels, tmp_path / "reader", fabric)
     losses = {"perceptual_from": 10**6, "adversarial_from": 10**6}
-    recipe = make(folder, "vqgan", 1, vqgan=READING, frozen_from=tmp_path / "reader", init_images=4, losses=losses)
+    recipe = make(folder, "vqgan", 1, vqgan=READING, frozen_from=reader, init_images=4, losses=losses)
     training = VQGANTraining(recipe, fabric)
     before = {name: value.clone() for name, value in training.vqgan.state_dict().items()}
     rng = torch.Generator().manual_seed(0)
@@ -98,17 +103,15 @@ def test_it_stays_where_it_has_no_rate(folder: Path, tokens: Path, fabric: Fabri
 
 
 def test_it_sees_what_a_prior_drew_in_place_of_images(
-    folder: Path, tokens: Path, fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, reader: Path, fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vqgan, "REDRAWN", 1.0)
-    reader = make(folder, "dequantiser", 1, vqgan=READING, frozen_from=tokens, eval_images=1)
-    run(DequantiserTraining, reader, *avatars.load("train", FACES, SIDE, folder), tmp_path / "reader", fabric)
-    codec, _ = load_codec(tokens)
+    codec, _ = load_codec(reader)
     grids = np.random.default_rng(0).integers(0, 32, (3, 4, 4))
     about = {"vocabulary": 32, "data": "avatars"}
     Writer(tmp_path / "own", "train", About(vqgan=codec.identity, **about), 3).add(grids, np.zeros(3, np.int64))
     Writer(tmp_path / "others", "train", About(vqgan="another", **about), 3).add(grids, np.zeros(3, np.int64))
-    recipe = make(folder, "vqgan", 1, vqgan=READING, frozen_from=tmp_path / "reader", redrawn=tmp_path / "own")
+    recipe = make(folder, "vqgan", 1, vqgan=READING, frozen_from=reader, redrawn=tmp_path / "own")
     with pytest.raises(UsageError, match="holds the tokens of another VQ-GAN"):
         VQGANTraining(dataclasses.replace(recipe, redrawn=tmp_path / "others"), fabric)
     training, seen = VQGANTraining(recipe, fabric), []

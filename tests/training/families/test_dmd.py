@@ -11,13 +11,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from tests.training.families.test_ddgan import SEVERAL
 from training.families.dmd import SMALLEST, DMDTraining
 from training.nets.unet import UNet
 from training.recipe import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 Data = tuple[np.ndarray, np.ndarray]
-SEVERAL = {"log_snr": {4: [2.5, 0.0, -2.5, -6.0], 1: [-6.0], 2: [0.0, -6.0]}}
 
 
 @pytest.fixture
