@@ -84,8 +84,8 @@ def here(name_or_path: str, steps: int | None = None, loss: str | None = None) -
             f"({skeleton.read(public).source.size / 1e6:.0f} MB)"
         )
     raise AbsentError(
-        f"{entry.name} has no weights here; set GENFAST_MIRROR to the address of a mirror (and GENFAST_OFFLINE to 0) "
-        f"and run genfast pull {entry.name}, or put its bundle into {place}"
+        f"{name} has no weights here; set GENFAST_MIRROR to the address of a mirror (and GENFAST_OFFLINE to 0) "
+        f"and run genfast pull {entry.name}, or put its bundle, which a clone has in assets/bundles, into {place}"
     )
 
 
