@@ -86,7 +86,7 @@ def skeleton(out: Out) -> None:
 def sundae(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint of the prior.")],
     out: Out,
-    vqgan: Annotated[Path, typer.Option(help="Folder of a checkpoint of the VQ-GAN whose tokens it draws.")],
+    vqgan: Annotated[Path, typer.Option(help="The VQ-GAN whose tokens it draws: a checkpoint, or a bundle.")],
     notes: Annotated[str, typer.Option(help="What the card is to say of the training beside the recipes.")] = "",
 ) -> None:
     """Export a prior and its VQ-GAN: from tokens drawn at random to pictures."""

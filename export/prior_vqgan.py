@@ -26,7 +26,7 @@ from training.recipe import DataConfig
 Parities = dict[str, dict[str, float]]  # by role, by size of the batch
 
 
-class Codec(Protocol):
+class PriorVQGAN(Protocol):
     """What a bundle of a prior takes from a VQ-GAN."""
 
     @property
@@ -56,7 +56,7 @@ class Codec(Protocol):
 
 
 @dataclass
-class TrainedCodec:
+class TrainedVQGAN:
     """The averaged VQ-GAN of a checkpoint of this project."""
 
     network: VQGAN
@@ -81,7 +81,7 @@ class TrainedCodec:
 
 
 @dataclass
-class BundledCodec:
+class BundledVQGAN:
     """A bundle of family vq, whose graphs are taken over as they are."""
 
     loaded: Bundle
@@ -130,19 +130,19 @@ def copy_graphs(loaded: Bundle, folder: Path) -> None:
         onnx.save(onnx.load(loaded.graph(role)), folder / f"{role}.onnx")
 
 
-def load(path: Path) -> Codec:
+def load(path: Path) -> PriorVQGAN:
     """The VQ-GAN of a checkpoint, or of a bundle of family vq. Raises UsageError where it is none of these."""
     if (path / MANIFEST).exists():
         return bundled(path)
     recipe, made = trained(path, VQGANRecipe)
     network = load_average(path, VQGAN(recipe.vqgan)).eval()
     notes = "Tokens: {recipe}, {images_seen} images, {hours} h.".format(**made)
-    return TrainedCodec(network, recipe.data, recipe.name, notes)
+    return TrainedVQGAN(network, recipe.data, recipe.name, notes)
 
 
-def bundled(path: Path) -> BundledCodec:
+def bundled(path: Path) -> BundledVQGAN:
     """The VQ-GAN of a bundle. Raises UsageError where it is of another family, ModelError where it is none."""
     loaded = bundle.load(path)
     if loaded.manifest.family != "vq":
         raise UsageError(f"{path} is of family {loaded.manifest.family}, not vq")
-    return BundledCodec(loaded, torch.from_numpy(loaded.array("codebook"))[None])
+    return BundledVQGAN(loaded, torch.from_numpy(loaded.array("codebook"))[None])

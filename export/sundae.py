@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from export import codec as codecs
+from export import prior_vqgan
 from export.drafts import FILES, rounded, store
 from export.folder import new
 from export.precision import choose, graph
@@ -42,14 +42,16 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
         ValueError: a graph does not compute what the network computes.
     """
     recipe, provenance = trained(checkpoint, SundaeRecipe)
-    codec = codecs.load(vqgan)
+    codec = prior_vqgan.load(vqgan)
     network = load_average(checkpoint, Hourglass(recipe.hourglass)).eval()
     if not fits(network, codec):
         raise UsageError(f"{checkpoint} is not a prior for the tokens of {vqgan}: its codes are others")
     folder_of_tokens = recipe.data.folder
     folded = FoldedDrafts.load(folder_of_tokens) if recipe.hourglass.draft and folder_of_tokens else None
     if recipe.hourglass.draft and folded is None:
-        raise UsageError(f"{folder_of_tokens} has no drafts, which {checkpoint} reads; `training tokens` makes them")
+        raise UsageError(
+            f"{folder_of_tokens} has no drafts, which {checkpoint} reads; python -m training drafts fits them"
+        )
     side, vocabulary = recipe.hourglass.tokens, recipe.hourglass.vocabulary
     size, (dataset, licence, classes) = codec.side(side), codec.about(recipe.data)
     if recipe.hourglass.classes != len(classes):

@@ -75,7 +75,7 @@ def study(
 
 @app.command()
 def tokens(
-    checkpoint: Annotated[Path, typer.Argument(help="A VQ-GAN: a checkpoint, or a run, whose newest is taken.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A VQ-GAN: a run, a checkpoint of one, or a bundle.")],
     out: Annotated[Path, typer.Argument(help="Folder of the token set; what it has already is kept.")],
     data: Data = None,
     split: Annotated[Split, typer.Option(help="Which part of the data set.")] = "train",
@@ -93,12 +93,12 @@ def tokens(
 @app.command()
 def drafts(
     folder: Annotated[Path, typer.Argument(help="Folder of a token set whose pictures have attributes.")],
-    vqgan: Annotated[Path, typer.Argument(help="The VQ-GAN whose tokens these are: a checkpoint, or a run.")],
+    vqgan: Annotated[Path, typer.Argument(help="The VQ-GAN whose tokens these are: a run, a checkpoint, or a bundle.")],
     rank: Annotated[int, typer.Option(min=1, help="Of the map from attributes to drafts, for each class.")] = 192,
     channels: Annotated[int, typer.Option(min=1, help="Numbers a token: `draft` of the prior's recipe.")] = 48,
     like: Annotated[Path | None, typer.Option(help="Run of a prior that has learned to read drafts.")] = None,
 ) -> None:
-    """Fit what the attributes of pictures say of their tokens, for a prior to read: seconds, in closed form."""
+    """Fit what the attributes of pictures say of their tokens, for a prior to read, in closed form."""
     from training.token_set import fit_drafts
 
     fit_drafts(folder, vqgan, rank, channels, like)
@@ -144,7 +144,10 @@ def figures(
 def _launch(devices: str, accelerator: str, precision: Literal["32-true", "bf16-mixed"], threads: int) -> Fabric:
     _keep_freed_memory()
     torch.set_num_threads(threads)
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
+    except RuntimeError as error:
+        raise ValueError(f"--accelerator {accelerator} cannot be used here: {error}") from error
     if "LT_CLI_USED" not in os.environ:  # `fabric run` has launched the processes already
         fabric.launch()
     return fabric

@@ -8,6 +8,7 @@ state.ckpt           what resuming needs
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -84,10 +85,14 @@ def saved(checkpoint: Path) -> dict[str, Any]:
     return about
 
 
-def load_average(checkpoint: Path, network: N) -> N:
-    """Load a checkpoint's averaged weights into a network. Raises ValueError where it is of another shape."""
+def load_average(checkpoint: Path, network: N, lacks: Callable[[str], bool] = lambda name: False) -> N:
+    """Load a checkpoint's averaged weights into a network, which keeps its own of those names that it may lack.
+
+    Raises ValueError where it is of another shape.
+    """
+    kept = {name: tensor for name, tensor in network.state_dict().items() if lacks(name)}
     try:
-        network.load_state_dict(load_file(checkpoint / "model.safetensors"), strict=True)
+        network.load_state_dict({**kept, **load_file(checkpoint / "model.safetensors")}, strict=True)
     except RuntimeError as error:
         raise ValueError(f"{checkpoint} holds a network of another shape") from error
     return network

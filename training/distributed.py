@@ -5,7 +5,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 
-def average_gradients(fabric: Fabric, network: nn.Module) -> None:
+def _average_gradients(fabric: Fabric, network: nn.Module) -> None:
     """Replace gradients by their mean over all processes, in one collective.
 
     By hand rather than by DistributedDataParallel, which wants one backward pass for each forward pass: a GAN step has
@@ -19,12 +19,20 @@ def average_gradients(fabric: Fabric, network: nn.Module) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def descend(fabric: Fabric, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """A step of a network's optimiser down a loss, which is averaged over all processes."""
-    optimizer.zero_grad()
+def descend(
+    fabric: Fabric, network: nn.Module, loss: Tensor, *optimizers: torch.optim.Optimizer, clip: float | None = None
+) -> None:
+    """A step of a network's optimisers down a loss, which is averaged over all processes.
+
+    `clip` is the norm that the gradient has at most.
+    """
+    network.zero_grad()
     loss.backward()
-    average_gradients(fabric, network)
-    optimizer.step()
+    _average_gradients(fabric, network)
+    if clip is not None:
+        nn.utils.clip_grad_norm_(network.parameters(), clip)
+    for optimizer in optimizers:
+        optimizer.step()
 
 
 def gather_rows(fabric: Fabric, x: Tensor) -> Tensor:

@@ -1,31 +1,28 @@
-"""What training of generators that draw in a few steps shares: start, optimisers and judge."""
+"""What training of generators that draw in a few steps shares: what they start from, optimisers, and figures."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file
 from torch import nn
 
 from genfast.metrics.evaluate import evaluate, references
 from genfast.types import Pixels
-from training.checkpoint import newest_checkpoint
+from training.checkpoint import load_average, newest_checkpoint
 from training.diffusion import Schedule
 from training.nets.unet import UNet
 from training.sampling import sample
 
 
-def start(generator: UNet, run: Path) -> UNet:
-    """Start a generator from the newest checkpoint of a run: that of a generator, or of a DDPM, which is told less.
+def load_initial(generator: UNet, run: Path) -> UNet:
+    """Load the newest checkpoint of a run, of a generator or of a DDPM, which is told less, into a generator.
 
     Raises:
         FileNotFoundError: the run has no checkpoint.
-        RuntimeError: its network is of another shape.
+        ValueError: its network is of another shape.
     """
-    weights = load_file(newest_checkpoint(run) / "model.safetensors")
-    generator.load_state_dict({**generator.state_dict(), **weights}, strict=True)
-    return generator
+    return load_average(newest_checkpoint(run), generator, lacks=lambda name: True)
 
 
 def optimizers(networks: nn.ModuleDict, rates: Mapping[str, float], warmup: int) -> dict[str, torch.optim.Optimizer]:
@@ -39,7 +36,7 @@ def optimizers(networks: nn.ModuleDict, rates: Mapping[str, float], warmup: int)
     }
 
 
-def judge(network: UNet, schedule: Schedule, n: int, fabric: Fabric) -> tuple[dict[str, float], Pixels]:
+def fid_by_steps(network: UNet, schedule: Schedule, n: int, fabric: Fabric) -> tuple[dict[str, float], Pixels]:
     """FID of n samples in each number of steps, of a seed that no published figure is of; and those of the default."""
     drawn = {steps: sample(network, schedule, n, fabric, steps=steps, seed=1) for steps in schedule.paths}
     sheet = next(iter(drawn.values()))

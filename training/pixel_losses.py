@@ -61,7 +61,7 @@ class PixelLosses:
 
     def _update_discriminator(self, pictures: Tensor, images: Tensor) -> Tensor:
         loss = self._relativistic("discriminator", pictures, images)
-        descend(self.fabric, self.discriminator, self.optimizer, loss)
+        descend(self.fabric, self.discriminator, loss, self.optimizer)
         return loss
 
     def _relativistic(self, whose: Literal["generator", "discriminator"], pictures: Tensor, images: Tensor) -> Tensor:
@@ -75,7 +75,12 @@ class PixelLosses:
 
 def psnr(pictures: Tensor, images: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of pictures in [-1, 1], a scalar."""
-    return -10 * torch.log10((pictures - images).square().mean() / 4)
+    return decibels((pictures - images).square())
+
+
+def decibels(error: Tensor) -> Tensor:
+    """PSNR in dB of squared errors in a range of 2, a scalar."""
+    return -10 * torch.log10(error.mean() / 4)
 
 
 def contrast_error(pictures: Tensor, images: Tensor, gradients: float) -> Tensor:

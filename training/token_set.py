@@ -17,6 +17,7 @@ from training import registry
 from training.checkpoint import load_average, newest_checkpoint, saved
 from training.codec import load_codec
 from training.data.datasets import attributes, class_names, load
+from training.data.folder import Folder
 from training.data.tokens import read
 from training.drafts import FoldedDrafts
 from training.families.sundae import SundaeRecipe
@@ -52,7 +53,10 @@ def encode(vqgan: Path, out: Path, split: Split, count: int | None = None, data:
     with progress(f"encoding {split} images", len(images)) as advance:
         advance(writer.done)
         for first in range(writer.done, len(images), BATCH):
-            batch = np.stack([images[i] for i in range(first, min(first + BATCH, len(images)))])
+            mine = range(first, min(first + BATCH, len(images)))
+            batch = np.stack([images[i] for i in mine])
+            if isinstance(images, Folder):
+                told[[i for i in mine if images.is_replaced(i)], 1:] = 0  # of what took its place, all is unknown
             writer.add(codec.encode(batch.astype(np.uint8, copy=False)), told[first : first + len(batch)])
             advance(len(batch))
     return writer.done

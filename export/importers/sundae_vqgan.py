@@ -12,13 +12,13 @@ from pydantic import AliasChoices, BaseModel, Field, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from export.codec import bundled, copy_graphs
 from export.draw import draw, parity_of_draw
 from export.folder import check, new
 from export.graph import TOLERANCE, export, parity
 from export.importers import reading, state
 from export.importers.sundae_net import HEAD, NetConfig, SundaePrior
 from export.precision import graph
+from export.prior_vqgan import bundled, copy_graphs
 from export.provenance import imported, report
 from export.sundae import PARITY
 from export.weights import share_weights

@@ -185,6 +185,12 @@ def losses(folder: Path) -> np.ndarray:
     [
         ("training run training/recipes/ffhq1024-vqgan.toml --data {}", 3, "holds no images"),
         ("training tokens {0} {0}/tokens", 1, "has no checkpoint; train it first"),
+        pytest.param(
+            "training run training/recipes/fashion28-start.toml --runs {} --accelerator cuda",
+            1,
+            "--accelerator cuda cannot be used here",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="it can"),
+        ),
         ("export study {}/missing.toml", 1, "No such file"),
     ],
 )

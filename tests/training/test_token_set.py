@@ -97,6 +97,17 @@ def test_the_decoder_does_not_change_what_tokens_mean(folder: Path, vqgan: Path)
         check(folder, TrainedCodec(network).identity)
 
 
+def test_nothing_is_known_of_what_takes_the_place_of_a_broken_picture(vqgan: Path, tmp_path: Path) -> None:
+    _, data = load_vqgan(vqgan)
+    assert data.folder is not None
+    images = shutil.copytree(data.folder, tmp_path / "images")
+    (images / "attributes.csv").write_text("file,hat\n" + "".join(f"{i:02d}.png,cap\n" for i in range(40)))
+    (images / "05.png").write_bytes(b"no picture")
+    encode(vqgan, tmp_path / "told", "train", 8, images)
+    grids, told = read(tmp_path / "told", "train")
+    assert told[:, 1].tolist() == [1] * 5 + [0] + [1] * 2 and np.array_equal(grids[5], grids[6])
+
+
 def test_what_is_no_vqgan_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="has no checkpoint"):
         load_vqgan(tmp_path)

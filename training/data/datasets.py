@@ -41,10 +41,15 @@ def attributes(data: DataConfig, split: Split, count: int) -> tuple[tuple[Attrib
     return (), np.zeros((count, 0), np.int64)
 
 
-def check_classes(data: DataConfig, classes: int) -> None:
-    """Raise ValueError where a network is to be told so many classes, and the data set has others."""
-    if classes not in (0, len(names := class_names(data))):
-        raise ValueError(f"unet.classes is {classes}, and the data have {len(names)}: say so many, or 0")
+def check_garments(data: DataConfig, classes: int) -> None:
+    """Raise ValueError unless these are garments, and a network is told so many classes, or none.
+
+    Diffusion models learn nothing else: their figures and their bundles are of garments.
+    """
+    if data.name != "fashion-mnist":
+        raise ValueError(f"diffusion models learn fashion-mnist, not {data.name}; a vqgan and a prior learn others")
+    if classes not in (0, len(fashion_mnist.CLASSES)):
+        raise ValueError(f"unet.classes is {classes}: garments have {len(fashion_mnist.CLASSES)}, or say 0")
 
 
 def class_names(data: DataConfig) -> tuple[str, ...]:

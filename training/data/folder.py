@@ -32,7 +32,7 @@ class Folder:
         if not self.paths:
             raise InputError(f"{folder} holds too few images: none of {len(paths)} is left for {split}")
         self.folder, self.size = folder, size
-        self._broken: set[Path] = set()
+        self._broken: set[Path] = set()  # as far as they have been read
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -47,6 +47,10 @@ class Folder:
                     print(f"skipped: {error}", file=sys.stderr)
                 self._broken.add(path)
         raise InputError(f"not one of {len(self)} files can be read as an image")
+
+    def is_replaced(self, index: int) -> bool:
+        """Whether another file took the place of one that has been asked for."""
+        return self.paths[index] in self._broken
 
     def attributes(self) -> tuple[tuple[Attribute, ...], Rows]:
         """What `attributes.csv` tells of the images: attributes, numbered alike in all splits, and rows [N, A]."""

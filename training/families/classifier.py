@@ -44,7 +44,7 @@ class ClassifierTraining:
         with self.fabric.autocast():
             logits = self.network(self._augment(signed(images), rng))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=0.05)
-        descend(self.fabric, self.network, self.optimizers["optimizer"], loss)
+        descend(self.fabric, self.network, loss, self.optimizers["optimizer"])
         return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
 
     def _augment(self, images: Tensor, rng: torch.Generator) -> Tensor:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from genfast.types import Pixels
 from training.corruption import hide_labels
-from training.data.datasets import check_classes
+from training.data.datasets import check_garments
 from training.data.images import Images, signed
 from training.diffusion import ReverseStep, ScheduleConfig
 from training.distributed import descend
-from training.few_steps import judge, optimizers, start
+from training.few_steps import fid_by_steps, load_initial, optimizers
 from training.losses import LOSSES, Loss, gradient_penalty
 from training.nets.discriminator import Discriminator, DiscriminatorConfig
 from training.nets.layout import channels_last
@@ -73,8 +73,8 @@ class DDGANTraining:
         self.loss = LOSSES[recipe.loss]
         self.schedule = recipe.schedule.build().to(fabric.device)
         unet = recipe.unet
-        check_classes(recipe.data, unet.classes)
-        generator = UNet(unet) if recipe.init_from is None else start(UNet(unet), recipe.init_from)
+        check_garments(recipe.data, unet.classes)
+        generator = UNet(unet) if recipe.init_from is None else load_initial(UNet(unet), recipe.init_from)
         self.discriminator = Discriminator(recipe.discriminator, unet.channels, unet.classes)
         networks = nn.ModuleDict({"generator": generator, "discriminator": self.discriminator})
         self.networks = channels_last(networks, fabric.device)
@@ -125,7 +125,7 @@ class DDGANTraining:
         loss = self.loss.discriminator(v_real, v_fake)
         r1, r2 = (self._penalty(candidate, given) for candidate in (real, fake))
         whole = loss + 0.5 * self.config.gamma * (r1 + r2)
-        descend(self.fabric, self.discriminator, self.optimizers["discriminator"], whole)
+        descend(self.fabric, self.discriminator, whole, self.optimizers["discriminator"])
         gap, steps = v_real - v_fake, self.steps[which]
         gaps = {f"gap_{k}": gap[steps == k].sum() / (steps == k).sum().clamp(min=1) for k in self.schedule.paths}
         return {"loss_d": loss, "r1": r1, "r2": r2, "v_std": v_real.std(), **gaps}
@@ -139,9 +139,9 @@ class DDGANTraining:
         with self.fabric.autocast():
             loss = self.loss.generator(*(self._score(candidate, given) for candidate in (real, fake)))
         whole = loss + self.config.regression * noise_error
-        descend(self.fabric, self.networks["generator"], self.optimizers["generator"], whole)
+        descend(self.fabric, self.networks["generator"], whole, self.optimizers["generator"])
         self.discriminator.requires_grad_(True)
         return {"loss_g": loss, "noise_error": noise_error}
 
     def evaluate(self, network: UNet, images: Images) -> tuple[dict[str, float], Pixels]:
-        return judge(network, self.schedule, self.config.eval_images, self.fabric)
+        return fid_by_steps(network, self.schedule, self.config.eval_images, self.fabric)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genfast.types import Pixels
 from training.corruption import hide_labels
-from training.data.datasets import check_classes
+from training.data.datasets import check_garments
 from training.data.images import Images, signed
 from training.diffusion import ScheduleConfig, noised
 from training.distributed import descend
@@ -44,7 +44,7 @@ class DDPMTraining:
 
     def __init__(self, recipe: DDPMRecipe, fabric: Fabric) -> None:
         self.fabric, self.config = fabric, recipe
-        check_classes(recipe.data, recipe.unet.classes)
+        check_garments(recipe.data, recipe.unet.classes)
         self.network = channels_last(UNet(recipe.unet), fabric.device)
         self.networks = nn.ModuleDict({"unet": self.network})
         self.schedule = recipe.schedule.build().to(fabric.device)
@@ -59,7 +59,7 @@ class DDPMTraining:
         log_snr = -2 * torch.log(torch.tan(0.5 * math.pi * u))
         with self.fabric.autocast():
             error, loss = regression_loss(self.network, images, noised(images, log_snr, rng), log_snr, label=label)
-        descend(self.fabric, self.network, self.optimizers["optimizer"], loss)
+        descend(self.fabric, self.network, loss, self.optimizers["optimizer"])
         return {"loss": loss, "error": error}
 
     def evaluate(self, network: UNet, images: Images) -> tuple[dict[str, float], Pixels]:

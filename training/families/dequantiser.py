@@ -15,12 +15,13 @@ from training.checkpoint import load_average, newest_checkpoint, saved
 from training.codec import load_vqgan
 from training.data.datasets import load
 from training.data.images import Images, signed
-from training.distributed import average_gradients
+from training.distributed import descend, reduce
 from training.muon import Muon
-from training.nets.dequantiser import Dequantiser, count_and_spoil, latent_error, pixel_metric, spoil
+from training.nets.dequantiser import Dequantiser, count, latent_error, pixel_metric, spoil, spoil_some
 from training.nets.hourglass import Hourglass, HourglassConfig
 from training.nets.layout import channels_last
-from training.nets.vqgan import VQGAN, VQGANConfig, region_map
+from training.nets.vqgan import VQGAN, VQGANConfig
+from training.pixel_losses import decibels
 from training.recipe import DataConfig, LoopConfig, config
 
 CLIP = 1.0  # norm of the gradient
@@ -56,9 +57,12 @@ class DequantiserTraining:
         self.fabric, self.config = fabric, recipe
         source, _ = load_vqgan(recipe.frozen_from)
         self.vqgan = VQGAN(recipe.vqgan)
-        self.vqgan.encoder.load_state_dict(source.encoder.state_dict(), strict=True)
-        self.vqgan.codebook.copy_(source.codebook)
-        self.vqgan.patch.load_state_dict(source.patch.state_dict())
+        try:
+            self.vqgan.encoder.load_state_dict(source.encoder.state_dict(), strict=True)
+            self.vqgan.patch.load_state_dict(source.patch.state_dict())
+            self.vqgan.codebook.copy_(source.codebook)
+        except RuntimeError as error:
+            raise ValueError(f"{recipe.frozen_from} has an encoder or codes of another shape") from error
         self.vqgan.requires_grad_(False)
         assert self.vqgan.dequantiser is not None
         self.dequantiser = self.vqgan.dequantiser.requires_grad_(True)
@@ -76,29 +80,24 @@ class DequantiserTraining:
     def step(self, images: Tensor, labels: Tensor, rng: torch.Generator, step: int) -> dict[str, Tensor]:
         latents, tokens, regions = self._encode(images)
         counts = self.networks.get_buffer("counts")
-        given = count_and_spoil(tokens, self.config.spoiled, self.config.most_spoiled, counts, regions, rng)
+        counts += reduce(self.fabric, count(tokens, regions, counts), "sum")
+        given = spoil_some(tokens, self.config.spoiled, self.config.most_spoiled, counts, regions, rng)
         error = self._error(self.vqgan, given, latents)
         loss = (error + TINY).sqrt().mean()
-        self.dequantiser.zero_grad()
-        loss.backward()
-        average_gradients(self.fabric, self.dequantiser)
-        nn.utils.clip_grad_norm_(self.dequantiser.parameters(), CLIP)
-        for each in self.optimizers.values():
-            each.step()
+        descend(self.fabric, self.dequantiser, loss, *self.optimizers.values(), clip=CLIP)
         return {"loss": loss, "psnr": decibels(error.detach())}
 
     @torch.no_grad()
     def _encode(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Latents (B, D, h, w) of images, their tokens (B, h, w), and the regions of these (h, w)."""
         latents: Tensor = self.vqgan.encoder(signed(images))
-        regions = region_map(latents.shape[2], latents.shape[3], self.config.vqgan.regions).to(latents.device)
-        return latents, self.vqgan.quantise(latents, regions.expand(len(latents), -1, -1)), regions
+        regions = self.vqgan.regions_of(latents)
+        return latents, self.vqgan.quantise(latents, regions), regions
 
     def _error(self, network: VQGAN, tokens: Tensor, latents: Tensor) -> Tensor:
         """Mean squared error (B, h, w) of what tokens become, in pixels of a range of 2."""
-        regions = region_map(tokens.shape[1], tokens.shape[2], self.config.vqgan.regions).to(tokens.device)
         with self.fabric.autocast():
-            guess = network.dequantise(network.embed(tokens, regions))[:, : latents.shape[1]]
+            guess = network.dequantise(network.embed(tokens, network.regions_of(tokens)))[:, : latents.shape[1]]
         return latent_error(guess.float(), latents, self.metric)
 
     @torch.no_grad()
@@ -107,7 +106,7 @@ class DequantiserTraining:
         errors: dict[float, list[Tensor]] = {share: [] for share in SPOILED}
         rng = torch.Generator(self.fabric.device).manual_seed(0)
         for i in range(len(self.held_out)):
-            image = torch.from_numpy(self.held_out[i][None]).to(self.fabric.device).permute(0, 3, 1, 2)
+            image = torch.from_numpy(self.held_out[i][None].copy()).to(self.fabric.device).permute(0, 3, 1, 2)
             latents, tokens, regions = self._encode(image)
             for share, found in errors.items():
                 part = torch.full((1, 1, 1), share, device=tokens.device)
@@ -127,15 +126,13 @@ def optimizers(dequantiser: Dequantiser, lr: float) -> dict[str, torch.optim.Opt
     }
 
 
-def decibels(error: Tensor) -> Tensor:
-    """PSNR in dB of squared errors in a range of 2, a scalar."""
-    return -10 * torch.log10(error.mean() / 4)
-
-
 def load_prior(run: Path) -> Hourglass:
     """The averaged network of the newest checkpoint of a prior's run."""
     checkpoint = newest_checkpoint(run)
-    config = TypeAdapter(HourglassConfig).validate_python(saved(checkpoint)["recipe"]["hourglass"])
+    recipe = saved(checkpoint)["recipe"]
+    if "hourglass" not in recipe:
+        raise ValueError(f"{run} is no run of a prior")
+    config = TypeAdapter(HourglassConfig).validate_python(recipe["hourglass"])
     return load_average(checkpoint, Hourglass(config))
 
 

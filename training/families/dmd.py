@@ -25,12 +25,12 @@ from torch.nn.utils.rnn import pad_sequence
 from genfast.types import Pixels
 from training.checkpoint import load_average, newest_checkpoint
 from training.corruption import hide_labels
-from training.data.datasets import check_classes
+from training.data.datasets import check_garments
 from training.data.images import Images
 from training.diffusion import ReverseStep, ScheduleConfig, joined, noised
 from training.distributed import descend
 from training.families.ddpm import regression_loss
-from training.few_steps import judge, optimizers, start
+from training.few_steps import fid_by_steps, load_initial, optimizers
 from training.nets.layout import channels_last
 from training.nets.unet import UNet, UNetConfig
 from training.recipe import DataConfig, LoopConfig, config
@@ -71,12 +71,12 @@ class DMDTraining:
 
     def __init__(self, recipe: DMDRecipe, fabric: Fabric) -> None:
         self.fabric, self.config = fabric, recipe
-        check_classes(recipe.data, recipe.unet.classes)
+        check_garments(recipe.data, recipe.unet.classes)
         self.schedule = recipe.schedule.build().to(fabric.device)
-        generator = start(UNet(recipe.unet), recipe.init_from or recipe.teacher)
+        generator = load_initial(UNet(recipe.unet), recipe.init_from or recipe.teacher)
         denoiser = replace(recipe.unet, latent=0, told_target=False, told_start=False)
         teacher = load_average(newest_checkpoint(recipe.teacher), UNet(denoiser))
-        critic = start(UNet(replace(denoiser, told_target=True, told_start=True)), recipe.teacher)
+        critic = load_initial(UNet(replace(denoiser, told_target=True, told_start=True)), recipe.teacher)
         self.teacher = channels_last(teacher.requires_grad_(False).eval(), fabric.device)
         self.networks = channels_last(nn.ModuleDict({"generator": generator, "critic": critic}), fabric.device)
         self.critic, self.reverse = critic, ReverseStep(generator, self.schedule)
@@ -108,7 +108,7 @@ class DMDTraining:
         x, log_snr = views()
         with self.fabric.autocast():
             error, loss = regression_loss(self.critic, x_0.detach(), x, log_snr, **told)
-        descend(self.fabric, self.critic, self.optimizers["critic"], loss)
+        descend(self.fabric, self.critic, loss, self.optimizers["critic"])
         return figures | {"loss_critic": loss, "error_critic": error}
 
     def _step(
@@ -153,7 +153,7 @@ class DMDTraining:
         # Eq. 7 and 8: in terms of denoised pictures, and in units of how far the teacher is from this one.
         size = (x_0.detach() - wanted).abs().mean((1, 2, 3), keepdim=True).clamp(min=SMALLEST)
         loss = ((drawn - wanted) / size * x_0).mean((1, 2, 3)).mean()
-        descend(self.fabric, self.networks["generator"], self.optimizers["generator"], loss)
+        descend(self.fabric, self.networks["generator"], loss, self.optimizers["generator"])
         return {"difference": (drawn - wanted).square().mean().sqrt()}
 
     def _taught(self, x: Tensor, log_snr: Tensor, label: Tensor | None) -> Tensor:
@@ -172,4 +172,4 @@ class DMDTraining:
         return told
 
     def evaluate(self, network: UNet, images: Images) -> tuple[dict[str, float], Pixels]:
-        return judge(network, self.schedule, self.config.eval_images, self.fabric)
+        return fid_by_steps(network, self.schedule, self.config.eval_images, self.fabric)

@@ -23,7 +23,7 @@ from training.codec import load_codec
 from training.corruption import corrupt, hide_attributes, holes, noise_ratios
 from training.data.datasets import load
 from training.data.images import Images
-from training.distributed import average_gradients, gather_rows, reduce
+from training.distributed import descend, gather_rows, reduce
 from training.drafts import FoldedDrafts, folds
 from training.init.unigram_logits import flat, init_unigram_logits
 from training.muon import Muon
@@ -90,8 +90,12 @@ class SundaeTraining:
             head.set_codes(self.codec.codebook)
         if recipe.init_from is not None:
             load_average(newest_checkpoint(recipe.init_from), self.network)
-        if self.drafts is not None:
-            read, made = self.network.components, torch.from_numpy(self.drafts.components).to(fabric.device)
+        if recipe.hourglass.draft:
+            read = self.network.components
+            if self.drafts is None or self.drafts.components.shape != read.shape:
+                how = f"python -m training drafts, with --channels {recipe.hourglass.draft}, fits them"
+                raise ValueError(f"{recipe.data.folder} has no drafts of {recipe.hourglass.draft} numbers; {how}")
+            made = torch.from_numpy(self.drafts.components).to(fabric.device)
             if read.any() and not torch.allclose(read, made, atol=1e-3):
                 raise ValueError(f"{recipe.data.folder} has other drafts than {recipe.init_from} reads; fit them anew")
             read.copy_(made)
@@ -189,12 +193,7 @@ class SundaeTraining:
                     z, _ = head.draw(hidden, z, everywhere, ones, random(*z.shape), keys=keys)
                     known = ~told | (random(*z.shape) >= noise_ratios(hole, told, rng))
         loss = torch.stack(losses).mean()
-        network.zero_grad()
-        loss.backward()
-        average_gradients(self.fabric, network)
-        nn.utils.clip_grad_norm_(network.parameters(), CLIP)
-        for each in self.optimizers.values():
-            each.step()
+        descend(self.fabric, network, loss, *self.optimizers.values(), clip=CLIP)
         return {"loss": loss} | {f"loss_{i}": value for i, value in enumerate(losses, 1)}
 
     def _loss(self, keys: Tensor, hidden: Tensor, z: Tensor, targets: Tensor, taken: Tensor, blank: Tensor) -> Tensor:
@@ -213,7 +212,7 @@ class SundaeTraining:
 
     @torch.no_grad()
     def evaluate(self, network: Hourglass, images: Images) -> tuple[dict[str, float], Pixels]:
-        """Cross-entropy in nats of held-out tokens, in shares or holes that are hidden, and samples, a row for a class.
+        """Cross-entropy in nats of held-out tokens, in shares or holes that are hidden; samples, classes in turn.
 
         With all attributes told (`held_out_told_...`), where the data have some, and with none.
         """
@@ -256,7 +255,7 @@ class SundaeTraining:
         side = min(10, max(5, config.classes))
         share = -(-min(side**2, len(self.held_out)) // self.fabric.world_size)
         mine = np.arange(share) + self.fabric.global_rank * share
-        labels = mine // side % max(config.classes, 1)
+        labels = mine % max(config.classes, 1)
         batch = token_batch(network, self.drafts.whole if self.drafts else None, mine.tolist(), labels)
         z = sample_tokens(token_network(network, keys, self.fabric), batch, self.config.sampling)  # [B, N]
         grids = z.reshape(-1, config.tokens, config.tokens)

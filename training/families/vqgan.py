@@ -9,25 +9,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from genfast.metrics.blocks import ratio
 from genfast.samplers.ddgan import to_pixels
 from genfast.token_set import check
 from genfast.types import Pixels
-from training.checkpoint import newest_checkpoint, saved
+from training.checkpoint import load_average, newest_checkpoint, saved
 from training.codec import load_codec
 from training.data.datasets import load
 from training.data.images import Images, signed
 from training.data.tokens import read
-from training.distributed import average_gradients, gather_rows
+from training.distributed import descend, gather_rows, reduce
 from training.families.dequantiser import optimizers
 from training.init.lapped import fit_lapped
 from training.init.pca_kmeans import init_vqgan
-from training.nets.dequantiser import count_and_spoil
+from training.nets.dequantiser import count, spoil_some
 from training.nets.layout import channels_last
-from training.nets.vqgan import FACTOR, VQGAN, PatchDiscriminator, VQGANConfig, region_map
+from training.nets.vqgan import FACTOR, VQGAN, PatchDiscriminator, VQGANConfig
 from training.pixel_losses import PixelLossConfig, PixelLosses, psnr
 from training.recipe import DataConfig, LoopConfig, config
 from training.threads import every_core
@@ -64,6 +63,15 @@ class VQGANRecipe:
     commitment: float = 0.1
     losses: PixelLossConfig = PixelLossConfig()
 
+    def __post_init__(self) -> None:
+        if self.data.size % FACTOR or self.window % FACTOR or self.window > self.data.size:
+            raise ValueError(f"size and window are multiples of {FACTOR}, and a window is no larger than an image")
+        network = self.vqgan
+        if self.frozen_from is None and (network.dequantiser or network.lapped or self.redrawn):
+            raise ValueError("vqgan.dequantiser, vqgan.lapped and redrawn are of a decoder alone: set frozen_from")
+        if self.redrawn and not network.dequantiser:
+            raise ValueError("what is redrawn is read by a dequantiser: set vqgan.dequantiser")
+
 
 class VQGANTraining:
     averaged = "vqgan"
@@ -94,17 +102,14 @@ class VQGANTraining:
         if self.vqgan.dequantiser is not None and recipe.lr_dequantiser:
             self.optimizers |= optimizers(self.vqgan.dequantiser, recipe.lr_dequantiser)
         self.redrawn: npt.NDArray[np.uint16] = np.zeros((0, 1, 1), np.uint16)  # [M, h, w]
-        if recipe.redrawn is not None and recipe.frozen_from is not None:
+        if recipe.redrawn and recipe.frozen_from:
             check(recipe.redrawn, load_codec(recipe.frozen_from)[0].identity)
             self.redrawn, _ = read(recipe.redrawn, "train")
         self.held_out, _ = load(recipe.data, "validation", EVAL_IMAGES)
 
     def _start(self, checkpoint: Path) -> None:
         """Keep the encoder and the codes of a checkpoint, and go on from what it has of the decoder."""
-        held = load_file(checkpoint / "model.safetensors")
-        missing, unknown = self.vqgan.load_state_dict(held, strict=False)
-        if unknown or any(not name.startswith("decoder.refiner.") for name in missing):
-            raise ValueError(f"{checkpoint} holds a network of another shape")
+        load_average(checkpoint, self.vqgan, lacks=lambda name: name.startswith("decoder.refiner."))
         self.fitted = saved(checkpoint)["recipe"]["family"] == "vqgan"  # its linear path, too
         self.vqgan.requires_grad_(False)
         self.vqgan.decoder.requires_grad_(True)
@@ -132,16 +137,8 @@ class VQGANTraining:
             pictures = self.vqgan.decoder(latents + (codes - latents).detach())  # straight through
         commitment = self.config.commitment * (latents - codes).square().mean()
         figures, gradient = self.losses(pictures.detach().float(), images, step)
-
-        optimizer = self.optimizers["vqgan"]
-        optimizer.zero_grad()
-        if fixed:
-            pictures.backward(gradient.to(pictures.dtype))
-        else:
-            torch.autograd.backward([pictures, commitment], [gradient.to(pictures.dtype), None])
-        average_gradients(self.fabric, self.vqgan)
-        nn.utils.clip_grad_norm_(self.vqgan.parameters(), CLIP)
-        optimizer.step()
+        loss = (pictures * gradient.to(pictures.dtype)).sum() + commitment  # of that gradient
+        descend(self.fabric, self.vqgan, loss, self.optimizers["vqgan"], clip=CLIP)
         if fixed:
             return figures
         self._update_codes(latents.detach(), tokens, regions, rng)
@@ -166,13 +163,9 @@ class VQGANTraining:
         with self.fabric.autocast():
             pictures = decoder.mend(drawn, read)
         figures, gradient = self.losses(pictures.detach().float(), images, step)
-        self.vqgan.zero_grad()
-        pictures.backward(gradient.to(pictures.dtype))
-        average_gradients(self.fabric, self.vqgan)
-        nn.utils.clip_grad_norm_(self.vqgan.parameters(), CLIP)
-        for name, optimizer in self.optimizers.items():
-            if name != "discriminator":
-                optimizer.step()
+        loss = (pictures * gradient.to(pictures.dtype)).sum()  # of that gradient
+        mine = (optimizer for name, optimizer in self.optimizers.items() if name != "discriminator")
+        descend(self.fabric, self.vqgan, loss, *mine, clip=CLIP)
         return figures
 
     def _read(self, images: Tensor, rng: torch.Generator, places: Tensor | None = None) -> Tensor:
@@ -181,8 +174,10 @@ class VQGANTraining:
         With their `places` (B,), half of those that have been drawn anew have the tokens that were drawn.
         """
         tokens = self.vqgan.encode(images)
-        regions = region_map(tokens.shape[1], tokens.shape[2], self.config.vqgan.regions).to(tokens.device)
-        tokens = count_and_spoil(tokens, self.config.spoiled, self.config.most_spoiled, self.usage, regions, rng)
+        regions = self.vqgan.regions_of(tokens)
+        met = count(tokens, regions, self.usage)
+        self.usage.add_(met if places is None else reduce(self.fabric, met, "sum"))  # None: one process works
+        tokens = spoil_some(tokens, self.config.spoiled, self.config.most_spoiled, self.usage, regions, rng)
         if places is not None:
             chance = torch.rand(len(places), generator=rng, device=tokens.device)
             for row in ((chance < REDRAWN) & (places < len(self.redrawn))).nonzero()[:, 0].tolist():
@@ -210,7 +205,7 @@ class VQGANTraining:
             with every_core():
                 fit_lapped(fitted, pairs())
             path.load_state_dict(fitted.state_dict())
-        for tensor in path.state_dict().values():
+        for tensor in (self.usage, *path.state_dict().values()):
             tensor.copy_(self.fabric.broadcast(tensor))
 
     def _init(self) -> None:
@@ -237,7 +232,8 @@ class VQGANTraining:
         points, chosen = gather_rows(self.fabric, points), gather_rows(self.fabric, chosen)
         counts, codes = self.usage.view(-1), self.vqgan.codebook.flatten(0, 1)
         error = points - codes[chosen]
-        places = self.fabric.broadcast(torch.multinomial(error.square().sum(1) + 1e-9, RESTARTS, generator=rng))
+        restarts = min(RESTARTS, len(points))
+        places = self.fabric.broadcast(torch.multinomial(error.square().sum(1) + 1e-9, restarts, generator=rng))
 
         counts *= DECAY
         met, which, times = chosen.unique(return_inverse=True, return_counts=True)
@@ -253,18 +249,16 @@ class VQGANTraining:
     def evaluate(self, network: VQGAN, images: Images) -> tuple[dict[str, float], Pixels]:
         """Reconstructions of held-out images: PSNR, blocks, distance in features, tokens in use; some are shown."""
         figures: dict[str, list[float]] = {"held_out_psnr": [], "held_out_perceptual": []}
-        counts, codes = torch.zeros(self.usage.numel()), self.config.vqgan.codes
+        counts = torch.zeros_like(self.usage)
         drawn, shown = [], []
         for i in range(len(self.held_out)):
-            pixels = torch.from_numpy(self.held_out[i][None])  # (1, H, W, 3)
+            pixels = torch.from_numpy(self.held_out[i][None].copy())  # (1, H, W, 3)
             image = signed(pixels.to(self.fabric.device).permute(0, 3, 1, 2))
             tokens = network.encode(image)
             picture = network.decode(tokens).clamp(-1, 1)
             figures["held_out_psnr"].append(psnr(picture, image).item())
             figures["held_out_perceptual"].append(self.losses.perceptual(picture, image).item())
-            height, width = tokens.shape[1:]
-            numbered = tokens.cpu() + codes * region_map(height, width, self.config.vqgan.regions)
-            counts += torch.bincount(numbered.flatten(), minlength=len(counts))
+            counts += count(tokens, network.regions_of(tokens), counts)
             drawn.append(to_pixels(picture.cpu().numpy())[0])
             if i < SHOWN:
                 shown.append(np.concatenate([pixels[0].numpy(), drawn[-1]], axis=1))  # [H, 2W, 3]

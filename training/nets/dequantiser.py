@@ -83,11 +83,15 @@ def spoil(tokens: Tensor, share: Tensor, counts: Tensor, regions: Tensor, rng: t
     return torch.where(wrong, other, tokens)
 
 
-def count_and_spoil(
+def count(tokens: Tensor, regions: Tensor, counts: Tensor) -> Tensor:
+    """How often tokens (B, h, w) are met in each region; of the shape and the type of `counts` (R * R, V)."""
+    numbered = tokens + counts.shape[1] * regions
+    return torch.bincount(numbered.flatten(), minlength=counts.numel()).view_as(counts).to(counts.dtype)
+
+
+def spoil_some(
     tokens: Tensor, spoiled: float, most: float, counts: Tensor, regions: Tensor, rng: torch.Generator
 ) -> Tensor:
-    """Add tokens (B, h, w) to `counts`, and spoil up to a share `most` of them in a share `spoiled` of the pictures."""
-    numbered = tokens + counts.shape[1] * regions
-    counts += torch.bincount(numbered.flatten(), minlength=counts.numel()).view_as(counts)
+    """Spoil up to a share `most` of the tokens (B, h, w) in a share `spoiled` of the pictures."""
     wrong, share = torch.rand(2, len(tokens), 1, 1, generator=rng, device=tokens.device)
     return spoil(tokens, torch.where(wrong < spoiled, most * share, 0), counts, regions, rng)

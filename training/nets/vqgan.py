@@ -194,9 +194,15 @@ class VQGAN(nn.Module):
         self.alone = nn.ConvTranspose2d(config.latent, 3, FACTOR, stride=FACTOR) if config.dequantiser else None
         self.register_buffer("codebook", torch.randn(config.regions**2, config.codes, config.latent))
 
+    def regions_of(self, grid: Tensor) -> Tensor:
+        """The regions (h, w) of latents (B, D, h, w), or of tokens (B, h, w), of whole images."""
+        height, width = grid.shape[-2:]
+        return region_map(height, width, self.config.regions).to(grid.device)
+
     def quantise(self, latents: Tensor, regions: Tensor) -> Tensor:
-        """The nearest code of each latent (B, D, h, w) among those of its region (B, h, w): tokens (B, h, w)."""
+        """The nearest code of each latent (B, D, h, w) among those of its region, as for `embed`: tokens (B, h, w)."""
         points = latents.permute(0, 2, 3, 1)  # (B, h, w, D)
+        regions = regions.expand(points.shape[:3])
         tokens = torch.empty_like(regions)
         for region in regions.unique().tolist():
             here = regions == region
@@ -210,15 +216,11 @@ class VQGAN(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         """Tokens (B, H/32, W/32) of whole images (B, 3, H, W) in [-1, 1]."""
         latents: Tensor = self.encoder(images)
-        height, width = latents.shape[2:]
-        regions = region_map(height, width, self.config.regions).to(latents.device)
-        return self.quantise(latents, regions.expand(len(latents), -1, -1))
+        return self.quantise(latents, self.regions_of(latents))
 
     def decode(self, tokens: Tensor) -> Tensor:
         """Whole images (B, 3, 32h, 32w) of tokens (B, h, w)."""
-        height, width = tokens.shape[1:]
-        regions = region_map(height, width, self.config.regions).to(tokens.device)
-        images: Tensor = self.decoder(self.dequantise(self.embed(tokens, regions)))
+        images: Tensor = self.decoder(self.dequantise(self.embed(tokens, self.regions_of(tokens))))
         return images
 
     @property

@@ -72,9 +72,10 @@ def test_both_ranges_and_sizes_fill_alike(side: int | None, scale: float, tmp_pa
     model = api.load(str(tmp_path / "out"), device="cpu")
     assert model.image.height == (side or 512)
     picture, hole = photograph(model.image.height, model.image.width)
-    filled, logs = model.fill(picture, hole)
+    filling = model.fill(picture, hole)
+    filled = filling.picture
     np.testing.assert_array_equal(filled[~hole], picture[~hole])
-    assert len(logs) == 0
+    assert (len(filling.logs), filling.label, filling.attributes) == (0, None, {})
     y, x = np.argwhere(hole)[0]  # at its edge
     seen = np.where(hole[..., None], 0, picture).astype(float)[y - 15 : y + 16, x - 15 : x + 16]
     wanted = seen.sum((0, 1)) / (~hole)[y - 15 : y + 16, x - 15 : x + 16].sum()

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 import genfast
-from export.codec import bundled
 from export.importers.taming import read_config
 from export.importers.taming_net import TamingVQGAN
+from export.prior_vqgan import bundled
 from genfast.bundles import bundle
 from genfast.errors import ModelError, UsageError
 from genfast.token_set import about, identity

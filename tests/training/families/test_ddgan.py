@@ -242,5 +242,5 @@ def test_evaluation_measures_each_number_of_steps(recipe: MakeRecipe, fabric: Fa
 
 def test_classes_are_those_of_the_data(recipe: MakeRecipe, fabric: Fabric) -> None:
     plain = recipe("ddgan")
-    with pytest.raises(ValueError, match="unet.classes is 9, and the data have 10"):
+    with pytest.raises(ValueError, match="unet.classes is 9: garments have 10"):
         DDGANTraining(replace(plain, unet=replace(plain.unet, classes=9)), fabric)

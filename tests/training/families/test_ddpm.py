@@ -65,8 +65,10 @@ def test_classes_are_told_but_for_some(
         training = DDPMTraining(recipe("ddpm", unet=asdict(told), label_dropout=dropout), fabric)
         training.step(images, labels, rng(), 0)
         assert training.network.label.weight.abs().sum(1).nonzero()[:, 0].tolist() == moved
-    with pytest.raises(ValueError, match="unet.classes is 3, and the data have 10"):
+    with pytest.raises(ValueError, match="unet.classes is 3: garments have 10"):
         DDPMTraining(recipe("ddpm", unet=asdict(replace(told, classes=3))), fabric)
+    with pytest.raises(ValueError, match="diffusion models learn fashion-mnist, not avatars"):
+        DDPMTraining(recipe("ddpm", data={"name": "avatars"}), fabric)
 
 
 def test_it_learns(recipe: Callable[..., Recipe], fabric: Fabric, thumbnails: tuple[np.ndarray, np.ndarray]) -> None:

@@ -102,6 +102,26 @@ def test_it_stays_where_it_has_no_rate(folder: Path, reader: Path, fabric: Fabri
     assert moved and all(name.startswith("decoder.linear.") for name in moved)
 
 
+def test_what_does_not_go_together_is_refused(folder: Path, tokens: Path, reader: Path, fabric: Fabric) -> None:
+    for message, family, fields in (
+        ("encoder or codes of another shape", "dequantiser", {"vqgan": READING | {"codes": 16}, "frozen_from": tokens}),
+        ("is no run of a prior", "dequantiser", {"vqgan": READING, "frozen_from": tokens, "init_from": tokens}),
+        ("another shape", "vqgan", {"vqgan": READING | {"codes": 16}, "frozen_from": reader}),
+    ):
+        recipe = make(folder, family, 1, **fields)
+        with pytest.raises(ValueError, match=message):
+            (VQGANTraining if family == "vqgan" else DequantiserTraining)(recipe, fabric)
+    for message, fields in (
+        ("set frozen_from", {"vqgan": READING}),
+        ("set frozen_from", {"vqgan": TOKENS | {"lapped": 16}}),
+        ("set vqgan.dequantiser", {"vqgan": TOKENS, "frozen_from": tokens, "redrawn": folder}),
+        ("no larger than an image", {"vqgan": TOKENS, "window": 256}),
+        ("multiples of 32", {"vqgan": TOKENS, "window": 48}),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make(folder, "vqgan", 1, **fields)
+
+
 def test_it_sees_what_a_prior_drew_in_place_of_images(
     folder: Path, reader: Path, fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -207,6 +207,8 @@ def test_tokens_of_another_vqgan_are_refused(
         SundaeTraining(prior(token_set, make_vqgan(1)), fabric)
     with pytest.raises(ValueError, match="made for codes"):
         SundaeTraining(prior(token_set, vqgan, regions=1), fabric)
+    with pytest.raises(ValueError, match="has no drafts of 3 numbers; python -m training drafts, with --channels 3"):
+        SundaeTraining(prior(token_set, vqgan, draft=3), fabric)
 
 
 @pytest.mark.parametrize(

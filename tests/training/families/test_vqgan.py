@@ -184,7 +184,7 @@ def test_a_refiner_learns_of_windows_and_all_else_stays(folder: Path, fabric: Fa
         "lapped": 16,
         "dequantiser": {"tokens": 4, "widths": [32, 32], "heads": [1, 1], "head": 32},
     }
-    drawn = VQGAN(make(folder, vqgan=network).vqgan)
+    drawn = VQGAN(make(folder, vqgan=network, frozen_from=tmp_path).vqgan)
     checkpoint = tmp_path / "checkpoint-00000001"
     checkpoint.mkdir()
     save_file(drawn.state_dict(), checkpoint / "model.safetensors")
