@@ -7,7 +7,7 @@ blending amounts to (Perez et al. 2003), and pasted where the mask is true, nowh
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeVar
 
@@ -21,9 +21,10 @@ from genfast.inpainting import masks
 from genfast.inpainting.windows import Area, Window, touched, windows
 from genfast.metrics.psnr import psnr
 from genfast.models.base import Model
+from genfast.models.filling import Filling
 from genfast.samplers.noise import check_range
 from genfast.samplers.options import Options
-from genfast.types import Floats, Frame, Levels, Mask, Pixels
+from genfast.types import Frame, Levels, Mask, Pixels
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _SLIM = 8  # times as long as wide
@@ -39,14 +40,16 @@ class Fill:
 
     `image` is as the one that was given, `index` its place in the row of its seed. `score` is the mean log-probability,
     in nats, of the tokens drawn given all others: None for a model without tokens, or where there was nothing to rank.
-    `history` shows how it came about, uint8 [H', W', C], the last picture being the whole image. `psnr_around`
-    says how near to the known pixels comes what the model makes of them, in dB: little where it does not know such
-    pictures, None where it saw none.
+    `label` and `attributes` are those of the first window's Filling. `history` shows how it came about, uint8
+    [H', W', C], the last picture being the whole image. `psnr_around` says how near to the known pixels comes what the
+    model makes of them, in dB: little where it does not know such pictures, None where it saw none.
     """
 
     image: Levels
     index: int
     score: float | None = None
+    label: str | None = None
+    attributes: Settings = field(default_factory=dict)
     history: tuple[Pixels, ...] = ()
     psnr_around: float | None = None
 
@@ -75,7 +78,8 @@ def inpaint(
     continuation of what is around; by default over a 256th of the height of the model's images. `context` is how many
     pixels around the hole the model is to see, even if it must see them smaller; 0 is as much as there is at full size.
     `label`, `attributes` and `options` are as Model.fill takes them; `advance` is called with 1 for each fill that is
-    done, `callback` before and after each step. Raises UsageError for what makes no sense.
+    done, `callback` before and after each step. Raises UsageError for what makes no sense, InputError where several
+    classes can have what is set, and the image does not show which it is of.
 
     >>> best, *others = genfast.inpaint(genfast.load("avatars1024"), image, mask, n=4)
     """
@@ -105,7 +109,7 @@ def inpaint(
 
     def fill(index: int) -> Fill:
         canvas, todo = image.copy(), hole.copy()
-        logs: list[Floats] = []
+        fillings: list[Filling] = []
         error, known = 0.0, 0  # of the model's pictures around the hole
         frames: list[Pixels] = []
         for number, (frame, core) in enumerate(plan):
@@ -133,7 +137,7 @@ def inpaint(
                     done = before + min(1, next(taken) / steps)
                     callback((index + done / len(plan)) / n, shown)
 
-            filled, some = model.fill(
+            filling = model.fill(
                 picture,
                 hole_seen,
                 index=index + (number << 32),  # random numbers of its own
@@ -144,16 +148,24 @@ def inpaint(
                 rank=n > 1,
                 callback=watch if history or callback else None,
             )
-            around = np.square(np.subtract(filled, picture, dtype=np.float32)[~touched(hole[frame], hole_seen.shape)])
-            error, known = error + float(around.sum()), known + around.size
-            canvas[frame] = window.pasted(filled)
+            off = np.subtract(filling.picture, picture, dtype=np.float32)[~touched(hole[frame], hole_seen.shape)]
+            error, known = error + float(np.square(off).sum()), known + off.size
+            canvas[frame] = window.pasted(filling.picture)
             todo[core] = False
-            logs.append(some)
+            fillings.append(filling)
         if advance:
             advance(1)
-        judged = np.concatenate(logs)
+        judged = np.concatenate([filling.logs for filling in fillings])
         score = float(judged.mean()) if judged.size else None
-        return Fill(canvas[: whole[0], : whole[1]], index, score, tuple(frames), psnr(error / known) if known else None)
+        return Fill(
+            canvas[: whole[0], : whole[1]],
+            index,
+            score,
+            fillings[0].label,
+            fillings[0].attributes,
+            tuple(frames),
+            psnr(error / known) if known else None,
+        )
 
     return sorted(map(fill, range(n)), key=lambda fill: -(fill.score or 0))
 

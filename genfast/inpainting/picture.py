@@ -56,7 +56,7 @@ class Repaint:
         """Fill the hole of a picture, without a mask what is transparent of it: its fills, the likeliest first.
 
         Also returns the picture that they are fills of, and the hole as it was grown. Raises InputError as
-        photo.read, photo.opaque and masks.read do, and where the format cannot hold the picture.
+        photo.read, photo.opaque, masks.read and `inpaint` do, and where the format cannot hold the picture.
         """
         name = io.name(source)
         picture = photo.read(source)
@@ -71,22 +71,25 @@ class Repaint:
             say(f"{self.format} does not hold what {name} says of its colours, which may look different")
         if not hole.any():
             say(f"{name if mask is None else io.name(mask)} repaints nothing; {name} comes out as it is")
-        found = fill.inpaint(
-            model,
-            picture.colours,
-            hole,
-            n=self.drawn_by.n,
-            seed=self.drawn_by.seed,
-            grow=self.grow,
-            feather=self.feather,
-            context=self.context,
-            history=self.history,
-            label=self.label,
-            attributes=self.attributes,
-            options=self.options,
-            advance=advance,
-            callback=callback,
-        )
+        try:
+            found = fill.inpaint(
+                model,
+                picture.colours,
+                hole,
+                n=self.drawn_by.n,
+                seed=self.drawn_by.seed,
+                grow=self.grow,
+                feather=self.feather,
+                context=self.context,
+                history=self.history,
+                label=self.label,
+                attributes=self.attributes,
+                options=self.options,
+                advance=advance,
+                callback=callback,
+            )
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
         entry = catalog.entries().get(self.drawn_by.model)
         near = found[0].psnr_around
         if entry and entry.familiar_psnr and near is not None and near < entry.familiar_psnr:

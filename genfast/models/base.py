@@ -11,10 +11,11 @@ from genfast.attributes import Settings
 from genfast.bundles.bundle import Bundle
 from genfast.bundles.manifest import ImageSize
 from genfast.errors import UsageError
+from genfast.models.filling import Filling
 from genfast.samplers.noise import check_range
 from genfast.samplers.options import Options
 from genfast.shards import chunks
-from genfast.types import Floats, Frame, Mask, Pixels, Tokens
+from genfast.types import Frame, Mask, Pixels, Tokens
 
 State = Pixels | Tokens  # [B, ...]: what a sampler makes
 Item = TypeVar("Item")
@@ -272,14 +273,13 @@ class Model(ABC):
         options: Options | None = None,
         rank: bool = False,
         callback: Callable[[Frame], None] | None = None,
-    ) -> tuple[Pixels, Floats]:
+    ) -> Filling:
         """What the hole [H, W] of a picture, uint8 [H, W, C] of the model's size, could hold: fill `index` of a seed.
 
-        Returns a picture, whose pixels outside the hole are near the given ones and no more, and, where `rank` asks
-        for it and the model can tell, the log-probabilities of what was drawn. `callback` is given, before and after
-        each step, what makes the picture so far. Pictures are to be blank in the hole, since models of tokens see it.
-        genfast.inpaint does the rest. Options are by default `fill_options`; the class is that of `fill_label`. What of
-        class and attributes is not set, the surroundings tell; what they do not show is drawn, by seed and index.
+        `rank` asks for log-probabilities of what was drawn, where the model can tell. `callback` is given, before and
+        after each step, what makes the picture so far. Pictures are to be blank in the hole, since models of tokens
+        see it. genfast.inpaint does the rest. Options are by default `fill_options`; the class is that of `fill_label`.
+        What of class and attributes is not set, the surroundings tell; what they do not show is drawn.
         """
 
     @abstractmethod

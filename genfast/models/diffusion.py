@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from genfast.attributes import Settings
 from genfast.models.base import Model, State
+from genfast.models.filling import Filling
 from genfast.runtime.session import Session
 from genfast.samplers import ddgan
 from genfast.samplers.noise import check_range
@@ -57,7 +58,7 @@ class DiffusionModel(Model):
         options: Options | None = None,
         rank: bool = False,
         callback: Callable[[Frame], None] | None = None,
-    ) -> tuple[Pixels, Floats]:
+    ) -> Filling:
         labels, chosen = self._labels([index], label, attributes), self.take_fill(options)
         check_range(seed, [index])
         manifest = self.bundle.manifest
@@ -75,7 +76,7 @@ class DiffusionModel(Model):
             indices=[index],
             callback=None if callback is None else lambda pictures: callback(lambda: pictures[0]),
         )
-        return filled[0], np.zeros(0, np.float32)
+        return Filling(filled[0], label=label)
 
     def _draw(
         self,

@@ -9,10 +9,11 @@ import numpy as np
 from genfast.attributes import Settings
 from genfast.errors import UsageError
 from genfast.models.base import Model, State
+from genfast.models.filling import Filling
 from genfast.runtime.session import Session
 from genfast.samplers.noise import check_range
 from genfast.samplers.options import Options
-from genfast.types import Floats, Frame, Mask, Pixels
+from genfast.types import Frame, Mask, Pixels
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class InpainterModel(Model):
         options: Options | None = None,
         rank: bool = False,
         callback: Callable[[Frame], None] | None = None,
-    ) -> tuple[Pixels, Floats]:
+    ) -> Filling:
         self.take_fill(options)
         self.fill_label(label, attributes)
         check_range(seed, [index])
@@ -56,7 +57,7 @@ class InpainterModel(Model):
         if callback is not None:
             callback(lambda: picture)
             callback(lambda: filled)
-        return filled, np.zeros(0, np.float32)
+        return Filling(filled)
 
     def _draw(self, *_: object, **__: object) -> NoReturn:
         self.take(None)

@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from genfast.attributes import Rows, Settings
+from genfast.errors import InputError, UsageError
 from genfast.inpainting import masks
 from genfast.models.base import State
 from genfast.models.drafts import Drafts
+from genfast.models.filling import Filling
 from genfast.models.recognition import Evidence, recognise
 from genfast.models.vq import Tokenizer
 from genfast.runtime.session import Session
@@ -99,23 +101,24 @@ class TokenModel(Tokenizer):
         options: Options | None = None,
         rank: bool = False,
         callback: Callable[[Frame], None] | None = None,
-    ) -> tuple[Pixels, Floats]:
+    ) -> Filling:
         label, chosen = self.fill_label(label, attributes), self.take_fill(options)
         check_range(seed, [index])
         if not hole.any():
-            return picture, np.zeros(0, np.float32)
+            return Filling(picture)
         free = masks.tokens(hole, self._shape).reshape(1, -1)  # (1, N)
         given = self.encode(picture[None])
         bias = None
         if self.pixel_likelihood:  # of a token that the hole cuts, what is left to see tells much
             bias = self.pixel_likelihood().bind()(image=picture[None], known=~hole[None], wanted=free)["logit_bias"]
         labels, rows = self._of_hole(given, free, seed, index, label, attributes or {})
-        network = self._network()
-        batch = TokenBatch(seed, [index], self._shape, labels, self.drafts().of(labels, rows), (~free, given), bias)
+        network, drafts = self._network(), self.drafts()
+        batch = TokenBatch(seed, [index], self._shape, labels, drafts.of(labels, rows), (~free, given), bias)
         show = None if callback is None else lambda tokens: callback(lambda: self._pixels(tokens)[0])
         tokens = sample(network, batch, chosen, show)
         logs = pseudo_log_likelihood(network, batch, tokens)[free] if rank else np.zeros(0, np.float32)
-        return self._pixels(tokens)[0], logs
+        (told,) = self.bundle.manifest.classes[labels[0] : labels[0] + 1] or [None]  # the last label is none
+        return Filling(self._pixels(tokens)[0], logs, told, drafts.table.named(rows[0]))
 
     def fill_label(self, label: str | None = None, attributes: Settings | None = None) -> str | None:
         if self.draft is None:
@@ -143,7 +146,10 @@ class TokenModel(Tokenizer):
             if found := look(settings=attributes) or (look(settings={}) if attributes else None):
                 labels, rows = np.array(found[:1]), found[1]
                 return labels, table.told(attributes, labels, rows)
-        label = super().fill_label(label, attributes)
+        try:
+            label = super().fill_label(label, attributes)
+        except UsageError as error:  # where recognition failed: another picture may show it
+            raise InputError(f"it does not show its class, and {error}") from error
         labels = np.array([classes.index(label) if label else len(classes)])
         return labels, table.told(attributes, labels, np.zeros((1, len(table.attributes)), np.int64))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
+from genfast.attributes import Settings
 from genfast.errors import InputError
 from genfast.images import io, params, sheets
 from genfast.images.params import GenerationParams
@@ -26,6 +27,8 @@ class Filled:
 
     index: int
     score: float | None
+    label: str | None
+    attributes: Settings
     has_history: bool
 
 
@@ -73,7 +76,10 @@ class Paint:
         except InputError as error:
             return Painted(error=str(error), said=lines)
         contents = self.delivery.take(self._contents(job, source, picture, hole, found, lines))
-        fills = [Filled(each.index, each.score, bool(each.history)) for each in found]
+        fills = [
+            Filled(each.index, each.score, each.label, each.attributes, has_history=bool(each.history))
+            for each in found
+        ]
         return Painted(fills, said=lines, contents=contents)
 
     def _contents(

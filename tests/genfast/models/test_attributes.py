@@ -8,7 +8,7 @@ import pytest
 
 import genfast
 from genfast.bundles import bundle
-from genfast.errors import UsageError
+from genfast.errors import InputError, UsageError
 from genfast.models.tokens import TokenModel
 from tests.genfast.models.test_tokens import watched
 from tests.graphs.bundles import write_token_bundle
@@ -101,7 +101,9 @@ def test_a_hole_is_told_what_is_set_and_all_else_is_open(dolls: TokenModel, monk
         ({"attributes": {"glasses": "round"}}, 2, [0, 0, 2]),  # which green ones alone have
     ):
         given.clear()
-        dolls.fill(BLANK, HOLE, **how)
+        filling = dolls.fill(BLANK, HOLE, **how)
+        assert filling.label == [*dolls.bundle.manifest.classes, None][label]
+        assert filling.attributes == drafts.table.named(np.array(row))
         draft = drafts.of(np.array([label]), np.array([row]))
         assert len(given) == dolls.fill_steps
         assert all(told.tolist() == [label] and np.array_equal(seen, draft) for told, seen in given)
@@ -133,11 +135,12 @@ def test_a_hole_is_told_what_its_surroundings_show(
         ({"label": "red"}, 10, (0, [0, 0, 0])),
     ):
         given.clear()
-        seer.fill(seer.decode(tokens[None] + first)[0], hole, **how)
+        filling = seer.fill(seer.decode(tokens[None] + first)[0], hole, **how)
+        assert filling.attributes == seer.drafts().table.named(np.array(expected[1])), how
         (told, seen), *_ = given
         assert told.tolist() == [expected[0]], how
         assert np.array_equal(seen, seer.drafts().of(told, np.array([expected[1]]))), how
-    with pytest.raises(UsageError, match="what is set may be of class red or green"):
+    with pytest.raises(InputError, match="^it does not show its class, and what is set may be of class red or green"):
         seer.fill(seer.decode(tokens[None] + 10)[0], hole, attributes={"hair": "bun"})
 
 

@@ -141,8 +141,8 @@ def test_a_hole_is_filled_along_a_course(courses: Path) -> None:
     picture, hole = np.full((28, 28, 1), 100, np.uint8), np.zeros((28, 28), bool)
     hole[:9] = True
     frames: list[np.ndarray] = []
-    filled, _ = model.fill(picture, hole, callback=lambda frame: frames.append(frame()))
-    apart = np.abs(filled.astype(int) - 100)
+    filling = model.fill(picture, hole, callback=lambda frame: frames.append(frame()))
+    apart = np.abs(filling.picture.astype(int) - 100)
     assert len(frames) == 4 and apart[9:].mean() < 30 < apart[:9].mean()
 
 
@@ -160,8 +160,8 @@ def test_holes_are_filled_by_repaint_alone(tiny: DiffusionModel) -> None:
     hole[:3] = True
     with pytest.raises(UsageError, match="^tiny is of family ddgan, which takes no options of sampler maskgit$"):
         tiny.fill(picture, hole, options=MaskGITOptions())
-    once, again = (tiny.fill(picture, hole, options=options)[0] for options in (None, RePaintOptions(resample=3)))
-    assert np.array_equal(tiny.fill(picture, hole, options=RePaintOptions())[0], once)
+    once, again = (tiny.fill(picture, hole, options=options).picture for options in (None, RePaintOptions(resample=3)))
+    assert np.array_equal(tiny.fill(picture, hole, options=RePaintOptions()).picture, once)
     assert not np.array_equal(once, again)
 
 
@@ -191,15 +191,14 @@ def test_guidance_leads_towards_the_class(shaded_bundle: Path) -> None:
 def test_a_hole_is_filled_as_its_surroundings_have_it_unless_a_class_is_asked_for(shaded_bundle: Path) -> None:
     labelled = genfast.load(str(shaded_bundle), device="cpu")
     picture, hole = np.full((6, 8, 3), 100, np.uint8), np.ones((6, 8), bool)
-    dark, light, none = (
-        labelled.fill(picture, hole, **options)[0].mean() for options in ({"label": "dark"}, {"label": "light"}, {})
-    )
-    assert dark < light < none
+    dark, light, none = (labelled.fill(picture, hole, label=label) for label in ("dark", "light", None))
+    assert dark.picture.mean() < light.picture.mean() < none.picture.mean()
+    assert (dark.label, light.label, none.label) == ("dark", "light", None)
 
 
 def test_there_is_nothing_to_rank(tiny: DiffusionModel) -> None:
     frames: list[np.ndarray] = []
     picture, hole = np.full((6, 8, 3), 100, np.uint8), np.ones((6, 8), bool)
-    filled, logs = tiny.fill(picture, hole, rank=True, callback=lambda frame: frames.append(frame()))
-    assert filled.shape == picture.shape and logs.shape == (0,)
-    assert len(frames) == tiny.fill_steps + 1 == 4 and np.array_equal(frames[-1], filled)
+    filling = tiny.fill(picture, hole, rank=True, callback=lambda frame: frames.append(frame()))
+    assert filling.picture.shape == picture.shape and filling.logs.shape == (0,)
+    assert len(frames) == tiny.fill_steps + 1 == 4 and np.array_equal(frames[-1], filling.picture)

@@ -200,7 +200,7 @@ def test_what_is_left_of_a_token_tells_of_it(model: TokenModel, kind: type[Token
     options = kind(steps=4, temperature_end=1.0)
     if isinstance(options, SundaeOptions):  # which draws no token for sure
         options = replace(options, redraw_ratio=1.0, redraw_ratio_end=1.0)
-    fills = [model.fill(blank, hole, index=index, options=options)[0] for index in range(20)]
+    fills = [model.fill(blank, hole, index=index, options=options).picture for index in range(20)]
     assert all(np.array_equal(fill[2:], picture[2:]) for fill in fills)
     assert len({fill[0, 0].tobytes() for fill in fills}) > 3
 
@@ -232,12 +232,12 @@ def test_the_class_of_a_hole_is_open_unless_it_is_given(model: TokenModel, monke
 def test_a_fill_is_ranked_by_the_tokens_that_were_drawn(model: TokenModel) -> None:
     picture, hole = np.full((4, 6, 3), 8 * 11, np.uint8), np.zeros((4, 6), bool)
     hole[:2, :4] = True
-    filled, logs = model.fill(picture, hole, rank=True, seed=2)
-    assert logs.shape == (2,) and logs.dtype == np.float32 and (logs < 0).all()
-    again, none = model.fill(picture, hole, seed=2)
-    assert np.array_equal(filled, again) and none.shape == (0,)
-    untouched, nothing = model.fill(picture, np.zeros_like(hole), rank=True)
-    assert np.array_equal(untouched, picture) and nothing.shape == (0,)
+    ranked = model.fill(picture, hole, rank=True, seed=2)
+    assert ranked.logs.shape == (2,) and ranked.logs.dtype == np.float32 and (ranked.logs < 0).all()
+    again = model.fill(picture, hole, seed=2)
+    assert np.array_equal(ranked.picture, again.picture) and again.logs.shape == (0,)
+    untouched = model.fill(picture, np.zeros_like(hole), rank=True)
+    assert np.array_equal(untouched.picture, picture) and untouched.logs.shape == (0,)
 
 
 def test_where_predict_has_no_graph_for_cuda_the_cpu_is_taken(token_bundle: Path) -> None:
