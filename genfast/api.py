@@ -171,7 +171,7 @@ def _course(manifest: Manifest, name: str, steps: int | None, loss: str | None) 
 
 
 def sample(
-    model: str | Model = "fashion28",
+    model: str | Path | Model = "fashion28",
     n: int = 1,
     *,
     seed: int = 0,
@@ -182,15 +182,18 @@ def sample(
     options: Options | None = None,
     device: str = "auto",
 ) -> Pixels:
-    """Draw images start .. start + n - 1 of a seed: uint8 [n, H, W, C]; a model by name is loaded first.
+    """Draw images start .. start + n - 1 of a seed: uint8 [n, H, W, C]; a model by name, or in a folder, is loaded.
 
-    Raises what `load` and Model.sample raise.
+    Raises what `load` and Model.sample raise, and UsageError for steps or a device of a model that is loaded already.
 
     >>> genfast.sample("fashion28", 8, seed=1, label="sneaker").shape
     (8, 28, 28, 1)
     """
-    loaded = load(model, steps=steps, device=device) if isinstance(model, str) else model
-    return loaded.sample(n, seed=seed, start=start, label=label, attributes=attributes, options=options)
+    if not isinstance(model, Model):
+        model = load(str(model), steps=steps, device=device)
+    elif steps is not None or device != "auto":
+        raise UsageError("a loaded model has its steps and its device; give the name of one, or leave them away")
+    return model.sample(n, seed=seed, start=start, label=label, attributes=attributes, options=options)
 
 
 def fid(
@@ -211,13 +214,15 @@ def fid(
     Either may be a statistics file (.npz) instead, as may what a model is to be measured `against`. Each score has FID,
     KID, precision and recall as one extractor sees them: `features`, by default all that ship and fit. `steps`,
     `attributes` and `options` are those of the model. Raises what `load`, folders.between, folders.against and
-    evaluate.evaluate raise.
+    evaluate.evaluate raise, and UsageError for what folders do not take.
 
     >>> [score.fid for score in genfast.fid("fashion28", steps=4)]
     """
     from genfast.metrics import evaluate, folders
 
     if b is not None:
+        if any(given is not None for given in (against, steps, attributes, options)) or (samples, seed) != (10_000, 0):
+            raise UsageError("between two folders nothing is drawn; leave what is about a model away")
         return folders.between(Path(a), Path(b), features, device=device)
     model = load(str(a), steps=steps, device=device, stand_in=False)
     if against is not None:

@@ -88,7 +88,7 @@ class Schedule(_Part):
     def _falls(self) -> Self:
         levels = self.alpha_bar
         falls = all(later < earlier for earlier, later in zip(levels, levels[1:], strict=False))
-        if levels[0] != 1 or not falls or levels[-1] < 0:
+        if levels[0] != 1 or not falls or levels[-1] <= 0:
             raise ValueError("alpha_bar must start at 1 and fall, and stay positive")
         if any(course.levels[-1] >= len(levels) for course in self.courses):
             raise ValueError("the levels of a course must be among those of alpha_bar")

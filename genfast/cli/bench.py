@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genfast import __version__
-from genfast.cli.options import Device, Threads, numbers
+from genfast.cli.options import AsJson, Device, Threads, numbers
 from genfast.cli.output import print_json
 from genfast.errors import UsageError
 from genfast.progress import progress
@@ -22,7 +22,7 @@ def bench(
     batch: Annotated[str | None, typer.Option(help="Sizes of batches, as in 1,8,64; by default what suits.")] = None,
     device: Device = "auto",
     threads: Threads = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure how fast a model draws, over numbers of steps and sizes of batches, and print a table in Markdown.
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from genfast.cli.options import AsJson
 from genfast.cli.output import Json, print_json, print_table
 from genfast.errors import ModelError
 
@@ -14,7 +15,7 @@ def cache(
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove unfinished downloads and, having verified all, corrupt bundles.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the bundles of the cache, whose folder is GENFAST_CACHE or the user's own."""
     from genfast.bundles import hub

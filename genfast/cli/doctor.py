@@ -2,15 +2,15 @@
 
 import sys
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
 
+from genfast.cli.options import AsJson
 from genfast.cli.output import print_json
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Examine this machine: versions, devices, cores and folders, with a cure for each fault.
 

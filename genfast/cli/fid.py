@@ -10,7 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genfast.cli import scores
-from genfast.cli.options import MACHINES, Device, Given, Ray, Set, Share, Threads, chosen, numbers, settings, shard
+from genfast.cli.options import (
+    MACHINES,
+    AsJson,
+    Devices,
+    Given,
+    Ray,
+    Set,
+    Share,
+    Threads,
+    chosen,
+    numbers,
+    settings,
+    shard,
+)
 from genfast.cli.output import Json, print_json
 from genfast.errors import UsageError
 from genfast.progress import progress
@@ -45,7 +58,7 @@ def fid(
     ] = None,
     loss: Annotated[str | None, typer.Option(help="Use the weights trained by this loss.")] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="Above 1, more typical of the class, for twice the time.")
+        float | None, typer.Option(help="Above 1, more typical of the class, for up to twice the time.")
     ] = None,
     set: Set = None,
     samples: Annotated[int, typer.Option(min=2, help="How many images to draw.")] = 10_000,
@@ -56,7 +69,7 @@ def fid(
     resize: Annotated[
         str | None, typer.Option(metavar="WxH", help="Of folders: make all images RGB of this size, as in 256x256.")
     ] = None,
-    device: Device = "auto",
+    device: Devices = "auto",
     threads: Threads = None,
     save_stats: Annotated[
         Path | None, typer.Option(help="Write the statistics of A to this .npz, by efficientnet-lite0 unless named.")
@@ -82,7 +95,7 @@ def fid(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the .npz or .png if it exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure how far a model's images lie from real ones (FID and KID), or the images of folder A from those of B.
 
@@ -133,19 +146,21 @@ def fid(
         else:
             print(save_stats)
         return
-    nothing = dict.fromkeys(("model", "steps", "loss", "guidance", "seed", "attributes", "seconds_per_image"))
+    drawing = "model", "steps", "loss", "guidance", "seed", "attributes", "seconds_per_image"
+    nothing: Json = dict.fromkeys(("dataset", *drawing))
     results: list[Result] = []
     plans: list[parts.Plan] = []
     if merge:
-        for source, score in parts.measure(merge, against, extractor, **seeing):
-            results.append({**nothing, **_said(source), **asdict(score)})
+        for found, score in parts.measure(merge, against, extractor, **seeing):
+            said = _said(found.drawn) if found.drawn else {"dataset": found.whole.about.dataset}
+            results.append({**nothing, **said, **asdict(score)})
     elif a and part:
         plans.append(parts.of_folder(a, part, extractor, **reading))
     elif a:
         if b is None:
             raise UsageError(f"nothing to measure {a} against; give a second folder or a statistics file (.npz)")
         between = folders.between(a, b, extractor, **reading)
-        results = [{**nothing, **asdict(score)} for score in between]
+        results = [{**nothing, "dataset": folders.name(a), **asdict(score)} for score in between]
     else:
         if plot:
             _check_target(plot, ".png", overwrite)
@@ -176,7 +191,7 @@ def fid(
                     continue
                 measured = evaluate.score(watched, references)
                 said = _said(drawn) | {"seconds_per_image": seen.seconds / seen.images}
-                results += [{**said, **asdict(score)} for score in measured]
+                results += [{**nothing, **said, **asdict(score)} for score in measured]
     if out:
         written = parts.write(plans, out, outputs.existing(overwrite, skip_existing))
         if as_json:
@@ -192,15 +207,13 @@ def fid(
         from genfast.metrics.plot import plot as draw
 
         draw(results, plot, _baseline(model, results))
-    cards = [
-        [result for result in results if result["features"] == name]
-        for name in dict.fromkeys(result["features"] for result in results)
-    ]
+    cards = scores.cards(results)
     if as_json:
         spread = [scores.spread(column) for card in cards for column in scores.columns(card)] if seeds > 1 else []
         print_json({"results": results} | ({"spread": spread} if spread else {}))
     else:
-        print("\n\n".join(map(scores.text, cards)))
+        several = len(cards) > len({result["features"] for result in results})
+        print("\n\n".join(scores.text(card, several) for card in cards))
 
 
 def _models(
@@ -270,6 +283,6 @@ def _watched(batches: "Iterable[Seen]", total: int, label: str) -> "Iterator[See
             advance(len(seen.features[0]))
 
 
-def _said(drawn: "Drawn | None") -> Json:
+def _said(drawn: "Drawn") -> Json:
     fields = {"model", "steps", "loss", "guidance", "seed"}
-    return {**drawn.model_dump(include=fields), "attributes": dict(drawn.attributes)} if drawn else {}
+    return {**drawn.model_dump(include=fields), "attributes": dict(drawn.attributes)}

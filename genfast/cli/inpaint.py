@@ -15,7 +15,7 @@ from genfast.cli.options import (
     OUTPUT,
     AsJson,
     Collect,
-    Device,
+    Devices,
     Given,
     History,
     ModelName,
@@ -72,10 +72,16 @@ def inpaint(
     invert: Annotated[bool, typer.Option("--invert", help="Black repaints.")] = False,
     grow: Annotated[int, typer.Option(min=0, metavar="PX", help="Repaint so much around the mask, too.")] = 0,
     feather: Annotated[
-        int | None, typer.Option(min=0, metavar="PX", help="Fade in so softly from the mask's edge on; 4 at 1024x1024.")
+        int | None,
+        typer.Option(
+            min=0, metavar="PX", help="Width over which a fill fades in, from the mask's edge inwards; 4 at 1024x1024."
+        ),
     ] = None,
     context: Annotated[
-        int, typer.Option(min=0, metavar="PX", help="Let the model see so much around the mask, even if smaller.")
+        int,
+        typer.Option(
+            min=0, metavar="PX", help="What the model must see around the mask; the image is scaled down for it."
+        ),
     ] = 0,
     format: Annotated[
         Literal["png", "webp", "jpeg"] | None,
@@ -89,7 +95,7 @@ def inpaint(
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     as_json: AsJson = False,
-    device: Device = "auto",
+    device: Devices = "auto",
     threads: Threads = None,
     ray: Ray = None,
     collect: Collect = False,
@@ -193,7 +199,8 @@ def inpaint(
 def _card(fill: "Filled", paths: list[Path]) -> Json:
     """What --json says of a fill."""
     named = dict(zip(["path", "history", "strip"], map(str, paths if fill.has_history else paths[:1]), strict=False))
-    return named | {"index": fill.index} | ({} if fill.score is None else {"score": fill.score})
+    told = {"score": fill.score, "class": fill.label, "attributes": fill.attributes or None}
+    return named | {"index": fill.index} | {name: value for name, value in told.items() if value is not None}
 
 
 def _paths(card: Json) -> Iterator[str]:

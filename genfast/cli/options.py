@@ -27,6 +27,9 @@ SAMPLING = "Samplers, for whoever wants to turn knobs"
 
 ModelName = Annotated[str, typer.Option(help="A model by name (see genfast models), or a folder.")]
 Device = Annotated[
+    str, typer.Option(envvar="GENFAST_DEVICE", help="auto, cpu, cuda or cuda:N.", rich_help_panel=DEVICES)
+]
+Devices = Annotated[
     str,
     typer.Option(
         envvar="GENFAST_DEVICE",
@@ -83,8 +86,8 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="Ask for an attribute, as in hair=bun; several times for several. What is not set varies. "
-        "genfast info MODEL --attributes lists them.",
+        help="Ask for an attribute, as in hair=bun; several times for several. What is not set varies, or is what the "
+        "surroundings of a hole show. genfast info MODEL --attributes lists them.",
     ),
 ]
 

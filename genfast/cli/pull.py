@@ -4,15 +4,19 @@ from typing import Annotated
 
 import typer
 
+from genfast.cli.options import AsJson
 from genfast.cli.output import print_json
 
 
 def pull(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help="Models by name (see genfast models), or hf://OWNER/REPO[@REVISION]."),
+        typer.Argument(
+            metavar="MODEL...",
+            help="Models by name (see genfast models), or hf://OWNER/REPO, with @REVISION if wanted.",
+        ),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of paths.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fetch all weights of models into the cache, and print their folders.
 
@@ -23,7 +27,7 @@ def pull(
     from genfast.bundles import catalog, hub, huggingface
 
     known = {
-        name: [variant.bundle for variant in catalog.entry(name).variants]
+        name: [*dict.fromkeys(variant.bundle for variant in catalog.entry(name).variants)]
         for name in names
         if not name.startswith(huggingface.SCHEME)
     }

@@ -13,7 +13,7 @@ from genfast.cli.options import (
     WEIGHTS,
     AsJson,
     Collect,
-    Device,
+    Devices,
     Given,
     History,
     ModelName,
@@ -79,7 +79,7 @@ def sample(
             rich_help_panel=WEIGHTS,
         ),
     ] = False,
-    device: Device = "auto",
+    device: Devices = "auto",
     threads: Threads = None,
     batch: Annotated[
         int | None,

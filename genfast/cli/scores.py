@@ -1,6 +1,6 @@
-"""How `genfast fid` prints scores: those of one extractor are a card, with a column for each number of steps."""
+"""How `genfast fid` prints scores: those of a set by one extractor are a card, a column for each number of steps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
 
 from genfast.cli.output import Json
@@ -8,9 +8,21 @@ from genfast.cli.output import Json
 _VARYING = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall"}  # from seed to seed
 
 
+def cards(results: Iterable[Json]) -> list[list[Json]]:
+    """Results that differ in steps and seeds alone."""
+    return _grouped(results, "features", "model", "guidance", "attributes", "dataset")
+
+
 def columns(card: Sequence[Json]) -> list[list[Json]]:
     """The results of each number of steps, one a seed."""
-    return [[r for r in card if r["steps"] == steps] for steps in dict.fromkeys(r["steps"] for r in card)]
+    return _grouped(card, "steps", "loss")
+
+
+def _grouped(results: Iterable[Json], *names: str) -> list[list[Json]]:
+    groups: dict[str, list[Json]] = {}
+    for result in results:
+        groups.setdefault(repr([result[name] for name in names]), []).append(result)
+    return [*groups.values()]
 
 
 def spread(column: Sequence[Json]) -> Json:
@@ -23,8 +35,11 @@ def spread(column: Sequence[Json]) -> Json:
     }
 
 
-def text(card: Sequence[Json]) -> str:
-    """A block of lines, a column for each number of steps: figures of different extractors are not set side by side."""
+def text(card: Sequence[Json], named: bool = False) -> str:
+    """A block of lines, a column for each number of steps: figures of different extractors are not set side by side.
+
+    Where there are several sets, it is `named` after its own.
+    """
     by_steps, first = columns(card), card[0]
 
     def cell(column: Sequence[Json], name: str, digits: int) -> str:
@@ -52,4 +67,5 @@ def text(card: Sequence[Json]) -> str:
     rows["protocol"] = [first["protocol"]]
     width = max(len(text) for cells in rows.values() if len(cells) == len(by_steps) for text in cells) + 2
     lines = ("".join(text.ljust(width) for text in cells).rstrip() for cells in rows.values())
-    return "\n".join([first["features"], *(f"  {name:11}{line}" for name, line in zip(rows, lines, strict=True))])
+    heading = f"{first['features']}: {first['model'] or first['dataset']}" if named else first["features"]
+    return "\n".join([heading, *(f"  {name:11}{line}" for name, line in zip(rows, lines, strict=True))])

@@ -33,6 +33,8 @@ def ui(
             raise
         raise UsageError("the page needs starlette and uvicorn; pip install 'genfast[ui]'") from error
 
+    from genfast.bench.matmul import product
+
     def ready(address: str) -> None:
         print(address, flush=True)
         if not guard.is_local(host):
@@ -42,8 +44,7 @@ def ui(
         if seen and not no_browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
-    if device.startswith("cuda"):
-        from genfast.bench.matmul import product
-
-        product("float32", 8, device)()  # what cannot be had is said now, rather than on the page
+    if "," in device:
+        raise UsageError("the page draws on one device; give --device a single one")
+    product("float32", 8, device, threads)()  # what cannot be had is said now, rather than on the page
     server.serve(model=model, host=host, port=port, device=device, threads=threads, ready=ready)

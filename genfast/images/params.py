@@ -20,8 +20,7 @@ class GenerationParams(BaseModel):
     """What draws an image again. A contact sheet shows the `n` images from `index` on.
 
     `options` are those of the command that are not the defaults, and the class of the image; one that can be given
-    several times has several values. Where an image was
-    `inpainted`, it is fill `index` of `n`.
+    several times has several values. Where an image was `inpainted`, it is fill `index` of `n`.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)

@@ -36,7 +36,7 @@ def between(
     held = x, y = [read(path, features) if path.suffix == ".npz" else None for path in (a, b)]
     if x and y:
         for path, side in (a, x), (b, y):
-            if features and not _saw(features, side.about, device, threads):
+            if features and not saw(features, side.about, device, threads):
                 raise InputError(f"{path} was not seen by {features}; leave --features away")
         return [compare(x, y, 0.0)]
     makers = [side.about.extractor for side in held if side]
@@ -53,19 +53,27 @@ def between(
 
 
 def against(
-    path: Path, features: str | None = None, *, device: str = "auto", threads: int | None = None
+    path: Path,
+    features: str | None = None,
+    *,
+    resize: Size | None = None,
+    device: str = "auto",
+    threads: int | None = None,
 ) -> list[tuple[Embedder, Statistics]]:
     """Extractors with a reference of one's own: a folder of images or a statistics file (.npz).
 
-    `features` is as in `between`, and so is what is raised.
+    `features` and `resize` are as in `between`, and so is what is raised.
     """
     held = read(path, features) if path.suffix == ".npz" else None
     embedders = able(
-        features or (held.about.extractor if held else None), map(shape, [path]), device=device, threads=threads
+        features or (held.about.extractor if held else None),
+        (shape(each, resize) for each in [path]),  # of which a file has none
+        device=device,
+        threads=threads,
     )
     if held:
         return [(embedder, held.taken_as(embedder.name)) for embedder in embedders]
-    described = _describe_folder(path, embedders, reference=True)
+    described = _describe_folder(path, embedders, reference=True, resize=resize)
     return [(embedder, statistics) for embedder, (statistics, _) in zip(embedders, described, strict=True)]
 
 
@@ -133,7 +141,7 @@ def name(folder: Path) -> str:
     return as_text(Path(folder.resolve().name))
 
 
-def _saw(features: str, about: About, device: str, threads: int | None) -> bool:
+def saw(features: str, about: About, device: str, threads: int | None) -> bool:
     """Whether an extractor is the one that saw images."""
     if about.graph_sha256 is None:
         return catalog.protocol(features) == about.extractor

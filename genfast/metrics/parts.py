@@ -132,28 +132,33 @@ def measure(
     *,
     device: str = "auto",
     threads: int | None = None,
-) -> list[tuple[Drawn | None, Score]]:
+) -> list[tuple["Merged", Score]]:
     """Measure each set whose parts lie in a folder, by default drawn ones against their data set.
 
-    Others are measured against a folder of images, or a statistics file. Raises InputError as `read` and
-    folders.against do, and UsageError where there is nothing to measure against.
+    Others are measured against a folder of images, or a statistics file. `features` names the extractor of those sets
+    that are measured. Raises InputError as `read` and folders.against do, and where it saw none of the sets, and
+    UsageError where there is nothing to measure against.
     """
 
     @cache
-    def reference(extractor: str, dataset: str) -> Statistics:
+    def reference(extractor: str, dataset: str, resize: str | None) -> Statistics:
         if against is None:
             return references(dataset, extractor, device=device, threads=threads)[0][1]
         if against.suffix == ".npz":
             return folders.read(against, extractor)
-        return folders.against(against, extractor, device=device, threads=threads)[0][1]
+        return folders.against(against, extractor, resize=_size(resize), device=device, threads=threads)[0][1]
 
     measured = []
     for found in read(folder):
         about, drawn = found.whole.about, found.drawn
+        if features and not folders.saw(features, about, device, threads):
+            continue
         if not (against or drawn):
             raise UsageError(f"nothing to measure {about.dataset} against; give --against a folder or a .npz")
-        known = reference(features or about.extractor, drawn.reference if drawn else "")
-        measured.append((drawn, compare(found.whole, known, 0.0)))
+        known = reference(features or about.extractor, drawn.reference if drawn else "", about.resize)
+        measured.append((found, compare(found.whole, known, 0.0)))
+    if not measured:
+        raise InputError(f"{folder} holds nothing that {features} saw; leave --features away")
     return measured
 
 
@@ -212,6 +217,14 @@ def merge(parts: Sequence[Statistics]) -> Statistics:
     digest = hashlib.sha256("".join(each.about.images_sha256 for each in ordered).encode()).hexdigest()
     whole = about.model_copy(update={"n": moments.n, "part": None, "images_sha256": digest})
     return Statistics(whole, moments, subset)
+
+
+def _size(resize: str | None) -> Size | None:
+    """Width and height of what `describe` writes of them."""
+    if resize is None:
+        return None
+    width, height = resize.partition("-")[0].split("x")
+    return int(width), int(height)
 
 
 def _part(statistics: Statistics) -> Part:

@@ -28,7 +28,7 @@ class Purpose(IntEnum):
     KNOWN = 7  # the noise of q(x_t | x_0) on pixels that are known
     RENEWAL = 8  # the noise of q(x_t | x_{t-1}), where a step is taken again
     HALVES = 9  # which tokens are judged together
-    ATTRIBUTES = 10  # which of the rows that a bundle holds
+    ATTRIBUTES = 10  # which of the rows that a bundle holds; at later steps, what a hole hides
 
 
 def normal(

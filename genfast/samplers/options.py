@@ -67,7 +67,7 @@ class MaskScheduleOptions(TokenOptions):
     """How many tokens are known after a step, for samplers that begin with none."""
 
     power: float = option(2.0, 1, 100, "Of the mask schedule: the higher, the fewer tokens the first steps keep.")
-    refine: float = option(0.0, 0, 0.9, "Share of the steps, the last, that draw half of all tokens anew.")
+    refine: float = option(0.0, 0, 0.9, "Share of the steps, at the end, that redraw half of the tokens to mend them.")
 
     def known_share(self, step: int) -> float:
         """Share of the tokens that are known after a step 1 .. steps: a power of the share of steps that are done.
@@ -86,7 +86,7 @@ class MaskGITOptions(MaskScheduleOptions):
     """How `maskgit` draws."""
 
     sampler: Literal["maskgit"] = "maskgit"
-    choice_temperature: float = option(0.0, 0, 100, "Chance in which tokens are kept, fading out.")
+    choice_temperature: float = option(0.0, 0, 100, "Randomness in which tokens are kept; it fades to none.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ class AncestralOptions(Options):
     """How a diffusion model with classes draws: step by step from noise."""
 
     sampler: Literal["ancestral"] = "ancestral"
-    guidance: float = option(1.0, 0, 100, "Above 1, more typical of the class, for twice the time.")
+    guidance: float = option(1.0, 0, 100, "Above 1, more typical of the class, for up to twice the time.")
 
 
 @dataclass(frozen=True, kw_only=True)

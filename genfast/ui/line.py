@@ -19,10 +19,6 @@ class Cancelled(Exception):
     """Nobody waits for the work any more."""
 
 
-class FullError(GenfastError):
-    """Too many wait."""
-
-
 class Job:
     """A work that waits or is under way."""
 

@@ -594,8 +594,10 @@ class Fields {
       const step = control.whole ? 1 : "any";
       input = make("input", { ...more, type: "number", min: control.low, max: control.high, step, required: true, oninput: change });
     }
+    const kept = this.values.get(control.name);
+    const has = control.choices.length ? control.choices.includes(kept) : control.low <= kept && kept <= control.high;
+    if (!has) this.values.delete(control.name); // of another model
     input.value = this.values.get(control.name) ?? control.default ?? "";
-    if (!input.value && control.default !== null) input.value = control.default; // a choice that this model has not
     const row = make("div", { class: "entry" }, input);
     if (control.unit) {
       const slider = make("input", { type: "range", min: control.low, max: Math.min(control.high, 100), "aria-label": control.label,

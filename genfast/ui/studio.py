@@ -93,8 +93,7 @@ class Studio:
             if image.width * image.height > MOST_PIXELS:
                 size = f"{image.width}x{image.height}"
                 raise InputError(f"{name} has {size} pixels, and the page takes {MOST_PIXELS / 1e6:.0f} million")
-        kept = self.store.put(content, name, photo.read(file).colours.shape[:2])
-        return {"id": kept.id, "name": kept.name, "width": kept.shape[1], "height": kept.shape[0]}
+        return _card(self.store.put(content, name, photo.read(file).colours.shape[:2]))
 
     def shown(self, kept: Kept) -> bytes:
         """A picture as a browser can show it, as WebP: of any depth and format, but smaller."""

@@ -100,8 +100,8 @@ def test_options_reach_the_loop(
     assert images.shape == (8, 4, 6, 3)
     assert not np.array_equal(images, model.sample(8, seed=1))
     monkeypatch.undo()
-    for way in model, str(token_bundle):
-        assert np.array_equal(genfast.sample(way, 8, seed=1, options=given, device="cpu"), images)
+    assert np.array_equal(genfast.sample(model, 8, seed=1, options=given), images)
+    assert np.array_equal(genfast.sample(token_bundle, 8, seed=1, options=given, device="cpu"), images)
 
 
 def test_options_of_another_class_are_refused(tiny_bundle: Path, token_bundle: Path) -> None:
@@ -131,6 +131,10 @@ def test_images_are_drawn_in_one_line(tiny_bundle: Path, ddpm_bundle: Path, toke
     assert np.array_equal(genfast.sample(str(token_bundle), 2, label="green", device="cpu"), green)
     with pytest.raises(UsageError, match="the number of images must be at least 1, not 0"):
         genfast.sample(model, 0)
+    with pytest.raises(UsageError, match="a loaded model has its steps and its device"):
+        genfast.sample(model, steps=2)
+    with pytest.raises(UsageError, match="between two folders nothing is drawn"):
+        genfast.fid("a", "b", steps=2)
 
 
 def test_folders_are_measured_in_one_line(folder: Callable[..., Path], means: Path) -> None:

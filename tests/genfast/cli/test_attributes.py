@@ -67,18 +67,37 @@ def test_holes_are_filled_with_what_is_set(run: Run, attribute_bundle: Path, tmp
     for asked in "--class red", "--class red --set hair=bun", "--class red --set hair=curls", "--set glasses=round":
         code, out, err = run(f"{line} {asked} --overwrite --json")
         assert (code, err) == (0, "")
-        paths = [Path(card["path"]) for card in json.loads(out)["images"][0]["fills"]]
+        cards = json.loads(out)["images"][0]["fills"]
+        words = shlex.split(asked)
+        told = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+        assert all(card["class"] == ("red" if "--class" in words else "green") for card in cards)
+        assert all(card.get("attributes", {}) == dict(each.split("=") for each in told) for card in cards)
+        paths = [Path(card["path"]) for card in cards]
         filled[asked] = np.stack([io.read(path) for path in paths])
         assert (filled[asked] == image)[:, mask[..., 0] == 0].all()
         card = json.loads(run(f"info {paths[0]} --json")[1])
-        words = shlex.split(asked)
-        assert card["options"].get("set", []) == [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+        assert card["options"].get("set", []) == told
         assert card["command"].endswith(asked)
     assert len({pictures.tobytes() for pictures in filled.values()}) == 4
     assert run(f"{line} --set hair=bun --overwrite")[::2] == (
         2,
         "genfast: error: what is set may be of class red or green; give one by --class\n",
     )
+
+
+def test_what_a_face_shows_is_told(run: Run, tmp_path: Path) -> None:
+    """All but what is hidden, of a face that the model drew of known attributes."""
+    code, out, _ = run(f"sample --model avatars1024 -n 1 --seed 5 --out {tmp_path} --json")
+    (drawn,) = json.loads(out)["images"]
+    mask = np.zeros((1024, 1024, 1), np.uint8)
+    mask[600:800, 350:650] = 255
+    io.write(tmp_path / "mask.png", mask)
+    code, out, _ = run(f"inpaint {drawn['path']} {tmp_path}/mask.png --set glasses=none --json")
+    (fill,) = json.loads(out)["images"][0]["fills"]
+    assert (code, fill["class"]) == (0, drawn["class"])
+    assert fill["attributes"].keys() == drawn["attributes"].keys()
+    same = [name for name, value in drawn["attributes"].items() if fill["attributes"][name] == value]
+    assert len(same) > 0.7 * len(drawn["attributes"]) and {"hair", "background"} <= {*same}
 
 
 def test_what_is_set_is_measured(run: Run, attribute_bundle: Path, tmp_path: Path) -> None:

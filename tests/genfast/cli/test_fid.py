@@ -27,7 +27,7 @@ def test_a_model_as_json(cli: Cli, tiny_bundle: Path, means: Path) -> None:
     protocol = result.pop("protocol")
     assert result.pop("yardsticks") == {"blur": 2.5} and result.pop("warnings") == []
     precision, recall, each = (result.pop(name) for name in ("precision", "recall", "seconds_per_image"))
-    drawn = {"model": "tiny", "steps": 3, "loss": None, "guidance": 1.0, "seed": 0, "attributes": {}}
+    drawn = {"dataset": None, "model": "tiny", "steps": 3, "loss": None, "guidance": 1.0, "seed": 0, "attributes": {}}
     assert result == {**drawn, "features": "means", "n": 150}
     assert fid > floor > 0 and kid > 0 and 0 < seconds < 60 and 0 < 150 * each < seconds
     assert 0 <= precision <= 1 and 0 <= recall <= 1
@@ -56,7 +56,7 @@ def test_folders_and_statistics(cli: Cli, folder: Folder, means: Path, tmp_path:
         json.loads(cli("fid", a, reference, "--features", means, "--json").stdout)["results"]
         for reference in (b, saved)
     )
-    assert direct["protocol"] == stored["protocol"]
+    assert direct["protocol"] == stored["protocol"] and direct["dataset"] == stored["dataset"] == "a"
     assert direct["fid"] == pytest.approx(stored["fid"], rel=1e-4)
     assert direct["model"] is direct["steps"] is direct["seed"] is direct["seconds_per_image"] is None
 

@@ -31,6 +31,8 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_models_are_pulled(cli, server, token_bundle: Path, cached: Path) -> None:
     source = server.publish(token_bundle, "ffhq1024")
+    two = cli("pull", "fashion28", check=True).stdout.split()  # which are of 8 and of 22 numbers of steps
+    assert [Path(folder).name for folder in two] == ["fashion28", "fashion28-study"]
     done = cli("pull", "ffhq1024", "fashion", check=True)
     shipped = Path(genfast.__file__).parents[1] / "assets" / "bundles" / "fashion"
     assert (done.stdout, done.stderr) == (f"{cached}/ffhq1024\n{shipped}\n", "")

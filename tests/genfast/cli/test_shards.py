@@ -99,6 +99,23 @@ def test_shards_of_a_folder_measured_against_statistics(
     assert code == 2 and "nothing to measure a against" in stderr
 
 
+def test_unlike_sets_are_measured_apart(run: Run, folder: Callable[..., Path], means: Path, tmp_path: Path) -> None:
+    """Two folders, made alike in size as is what they are measured against; another extractor saw nothing."""
+    a, b = folder("a", 30), folder("b", 40, high=200)
+    for each in a, b:
+        assert run(f"fid {each} --features {means} --resize 6x4 --shard 0/1 --out {tmp_path}/parts")[0] == 0
+    found = run(f"fid --merge {tmp_path}/parts --against {b} --features {means} --json")
+    assert found[0] == 0, found
+    merged = json.loads(found[1])["results"]
+    assert [(each["dataset"], each["model"]) for each in merged] == [("a", None), ("b", None)]
+    assert merged[0]["fid"] > 1 > merged[1]["fid"] == pytest.approx(0, abs=1e-6)
+    assert all("/resize=6x4-bicubic" in each["protocol"] for each in merged)
+    lines = run(f"fid --merge {tmp_path}/parts --against {b} --features {means}")[1].splitlines()
+    assert [line for line in lines if line and line[0] != " "] == ["means: a", "means: b"]
+    code, stdout, stderr = run(f"fid --merge {tmp_path}/parts --against {b} --features fashion")
+    assert (code, stdout) == (3, "") and "parts holds nothing that fashion saw; leave --features away" in stderr
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

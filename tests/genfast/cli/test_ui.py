@@ -51,6 +51,8 @@ def test_a_busy_port_is_a_line(cli) -> None:
         (["--port", "65536"], 2, "--port"),
         (["--model", "nothing"], 4, "unknown model 'nothing'"),
         (["--model", "fashion"], 2, "draws nothing"),
+        (["--device", "cpu,cpu"], 2, "the page draws on one device"),
+        (["--device", "gpu"], 2, "unknown device 'gpu'"),
     ],
 )
 def test_what_cannot_be_had_is_a_line(cli, arguments: list[str], code: int, line: str) -> None:

@@ -296,6 +296,19 @@ def test_fields_are_what_a_model_takes(tab) -> None:
     assert page.locator("#draw-redraw-ratio").is_visible() and page.locator("#draw-power").is_hidden()
 
 
+def test_what_another_model_has_not_is_forgotten(tab) -> None:
+    page = tab()
+    page.click("#tab-draw")
+    page.select_option("#draw-model", "avatars1024")
+    page.select_option("#draw-class", "micah")
+    page.fill("#draw-steps", "50")
+    page.select_option("#draw-model", "fashion28")
+    assert page.input_value("#draw-class") == "" and page.input_value("#draw-steps") == "4"
+    page.fill("#draw-n", "1")
+    run(page, "draw")
+    assert page.locator("button.tile").count() == 1
+
+
 def test_a_hostile_upload_is_a_line_on_the_page(tab, tmp_path: Path) -> None:
     page = tab()
     hostile = tmp_path / "<img src=x onerror=alert(1)>.svg"
