@@ -79,7 +79,7 @@ def inpaint(
     pixels around the hole the model is to see, even if it must see them smaller; 0 is as much as there is at full size.
     `label`, `attributes` and `options` are as Model.fill takes them; `advance` is called with 1 for each fill that is
     done, `callback` before and after each step. Raises UsageError for what makes no sense, InputError where several
-    classes can have what is set, and the image does not show which it is of.
+    classes can have what is set, and the image shows none of them.
 
     >>> best, *others = genfast.inpaint(genfast.load("avatars1024"), image, mask, n=4)
     """

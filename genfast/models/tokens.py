@@ -148,8 +148,8 @@ class TokenModel(Tokenizer):
                 return labels, table.told(attributes, labels, rows)
         try:
             label = super().fill_label(label, attributes)
-        except UsageError as error:  # where recognition failed: another picture may show it
-            raise InputError(f"it does not show its class, and {error}") from error
+        except UsageError as error:  # another picture may show one
+            raise InputError(f"it shows none of these classes: {error}") from error
         labels = np.array([classes.index(label) if label else len(classes)])
         return labels, table.told(attributes, labels, np.zeros((1, len(table.attributes)), np.int64))
 

@@ -100,6 +100,19 @@ def test_what_a_face_shows_is_told(run: Run, tmp_path: Path) -> None:
     assert len(same) > 0.7 * len(drawn["attributes"]) and {"hair", "background"} <= {*same}
 
 
+def test_a_picture_that_shows_no_class_fails_alone(run: Run, tmp_path: Path) -> None:
+    faces = tmp_path / "faces"
+    assert run(f"sample --model avatars1024 --class micah -n 1 --out {faces}")[0] == 0
+    io.write(faces / "plain.png", np.full((1024, 1024, 3), 128, np.uint8))
+    mask = np.zeros((1024, 1024, 1), np.uint8)
+    mask[600:800, 350:650] = 255
+    io.write(tmp_path / "mask.png", mask)
+    code, out, err = run(f"inpaint {faces} {tmp_path}/mask.png --set glasses=none --out {tmp_path}/done")
+    assert (code, Path(out.strip()).name) == (1, "avatars1024-0-0.inpainted.png")
+    (failed,) = (line for line in err.splitlines() if "plain.png: it shows none of these classes: what is set" in line)
+    assert failed.endswith("give one by --class")
+
+
 def test_what_is_set_is_measured(run: Run, attribute_bundle: Path, tmp_path: Path) -> None:
     real = np.random.default_rng(0).integers(0, 256, (50, 4, 6, 3), np.uint8)
     means = write_extractor(tmp_path / "means", "means", real, name="means", feature_dim=3)

@@ -140,7 +140,7 @@ def test_a_hole_is_told_what_its_surroundings_show(
         (told, seen), *_ = given
         assert told.tolist() == [expected[0]], how
         assert np.array_equal(seen, seer.drafts().of(told, np.array([expected[1]]))), how
-    with pytest.raises(InputError, match="^it does not show its class, and what is set may be of class red or green"):
+    with pytest.raises(InputError, match="^it shows none of these classes: what is set may be of class red or green"):
         seer.fill(seer.decode(tokens[None] + 10)[0], hole, attributes={"hair": "bun"})
 
 
