@@ -23,6 +23,7 @@ VQGAN_TABLE = {
     "family": "vqgan",
     "loop": {"steps": 10, "batch": 5},
     "data": {"name": "avatars"},
+    "frozen_from": "runs/tiny-dequantiser",
     "vqgan": {
         "codes": CODES,
         "latent": 64,

@@ -73,7 +73,7 @@ def test_json(inpaint, files: Path) -> None:
     scores = [fill["score"] for fill in one["fills"]]
     assert scores == sorted(scores, reverse=True) and max(scores) < 0
     single = json.loads(inpaint("img.png", "mask.png", "--json", cwd=files).stdout)
-    assert single["images"][0]["fills"] == [{"path": "img.inpainted.png", "index": 0}]
+    assert single["images"][0]["fills"] == [{"path": "img.inpainted.png", "index": 0, "class": "red"}]
 
 
 def test_standard_input_to_standard_output(files: Path, token_bundle: Path, inpaint) -> None:

@@ -15,6 +15,7 @@ from genfast.errors import UsageError
 from genfast.inpainting import masks
 from genfast.inpainting.fill import inpaint
 from genfast.models.base import Model
+from genfast.models.filling import Filling
 from genfast.models.tokens import TokenModel
 from genfast.samplers.options import MaskGITOptions, Options, RePaintOptions, SundaeOptions
 from tests.genfast.cli.world import photograph
@@ -155,9 +156,9 @@ class Flat:
 
     def take_fill(self, options: Options | None) -> None: ...
 
-    def fill(self, picture: np.ndarray, hole: np.ndarray, **options: object) -> tuple[np.ndarray, np.ndarray]:
+    def fill(self, picture: np.ndarray, hole: np.ndarray, **options: object) -> Filling:
         self.seen += 1
-        return np.full_like(picture, 200), np.zeros(0, np.float32)
+        return Filling(np.full_like(picture, 200))
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (96, 80), (20, 50)])
