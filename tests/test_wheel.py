@@ -31,6 +31,8 @@ def test_a_wheel_is_small_and_draws_without_a_clone(wheel: Path, tmp_path: Path)
     for model in "fashion28", "avatars1024":
         done = genfast("sample", "--model", model, "-n", "1", "--out", "drawn")
         assert (done.returncode, (tmp_path / "drawn" / f"{model}-0-0.png").is_file()) == (0, True), done.stderr
+    listed = [line.split()[:2] for line in genfast("models").stdout.splitlines()]
+    assert ["fashion28", "shipped"] in listed and ["ffhq1024", "missing"] in listed
     refused = genfast("sample", "--loss", "pearson")
     assert (refused.returncode, refused.stdout) == (4, "")
     assert refused.stderr.startswith("genfast: error: fashion28-study has no weights here; ")

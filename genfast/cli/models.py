@@ -62,14 +62,13 @@ def _is_of(figure: str, variant: "Variant") -> bool:
 
 
 def _row(name: str, variants: list[Json]) -> Json:
-    """A model in a line of 80 columns."""
+    """A model in a line of 80 columns; its place is that of the weights that it draws with by default, the first."""
     from genfast.bundles.catalog import span
 
     steps = sorted({variant["steps"] for variant in variants if variant["steps"]})
-    places = {variant["place"] for variant in variants}
     return {
         "name": name,
-        "place": places.pop() if len(places) == 1 else "in part",
+        "place": variants[0]["place"],
         "steps": span(steps) or ("-" if variants[0]["family"] == "features" else "any"),
         "summary": variants[0]["summary"],
     }
