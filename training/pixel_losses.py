@@ -27,7 +27,7 @@ class PixelLossConfig:
 
 
 class PixelLosses:
-    """Losses of pictures, and their gradient; the discriminator learns on the way."""
+    """Losses of pictures, and what is to be minimised; the discriminator learns on the way."""
 
     def __init__(self, config: PixelLossConfig, discriminator: PatchDiscriminator, fabric: Fabric) -> None:
         self.config, self.discriminator, self.fabric = config, discriminator, fabric
@@ -40,8 +40,8 @@ class PixelLosses:
         self.optimizer = torch.optim.Adam([critic], betas=(0.0, 0.99))
 
     def __call__(self, pictures: Tensor, images: Tensor, step: int) -> tuple[dict[str, Tensor], Tensor]:
-        """Losses of pictures (B, 3, H, W), and the gradient by them of what is to be minimised."""
-        pictures.requires_grad_()
+        """Losses of pictures (B, 3, H, W), and a scalar whose gradient by them is that of what is to be minimised."""
+        made, pictures = pictures, pictures.detach().float().requires_grad_()
         loss = reconstruction = contrast_error(pictures, images, self.config.gradients)
         figures = {"reconstruction": reconstruction, "psnr": psnr(pictures.detach(), images)}
         if step >= self.config.perceptual_from:
@@ -57,7 +57,7 @@ class PixelLosses:
             # The adaptive weight of Esser et al. (eq. 7), taken at the pixels rather than at the last layer.
             scale = self.config.adversarial * gradient.norm() / adversarial.norm().clamp(min=1e-12)
             gradient = gradient + scale * adversarial
-        return figures, gradient
+        return figures, (made * gradient.to(made.dtype)).sum()
 
     def _update_discriminator(self, pictures: Tensor, images: Tensor) -> Tensor:
         loss = self._relativistic("discriminator", pictures, images)

@@ -9,9 +9,7 @@ from genfast.cli.options import AsJson
 from genfast.cli.output import print_json
 
 
-def doctor(
-    as_json: AsJson = False,
-) -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Examine this machine: versions, devices, cores and folders, with a cure for each fault.
 
     Ends with 0 where nothing is at fault; a machine without a GPU is not.

@@ -36,7 +36,7 @@ def between(
     held = x, y = [read(path, features) if path.suffix == ".npz" else None for path in (a, b)]
     if x and y:
         for path, side in (a, x), (b, y):
-            if features and not saw(features, side.about, device, threads):
+            if features and not _saw(features, side.about, device, threads):
                 raise InputError(f"{path} was not seen by {features}; leave --features away")
         return [compare(x, y, 0.0)]
     makers = [side.about.extractor for side in held if side]
@@ -141,7 +141,7 @@ def name(folder: Path) -> str:
     return as_text(Path(folder.resolve().name))
 
 
-def saw(features: str, about: About, device: str, threads: int | None) -> bool:
+def _saw(features: str, about: About, device: str, threads: int | None) -> bool:
     """Whether an extractor is the one that saw images."""
     if about.graph_sha256 is None:
         return catalog.protocol(features) == about.extractor

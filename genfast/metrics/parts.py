@@ -125,6 +125,14 @@ def write(plans: Sequence[Plan], folder: Path, existing: Existing) -> list[Path]
     return written
 
 
+@dataclass(frozen=True)
+class Merged:
+    """The statistics of a set, and what drew it, if anything did."""
+
+    whole: Statistics
+    drawn: Drawn | None
+
+
 def measure(
     folder: Path,
     against: Path | None = None,
@@ -132,7 +140,7 @@ def measure(
     *,
     device: str = "auto",
     threads: int | None = None,
-) -> list[tuple["Merged", Score]]:
+) -> list[tuple[Merged, Score]]:
     """Measure each set whose parts lie in a folder, by default drawn ones against their data set.
 
     Others are measured against a folder of images, or a statistics file. `features` names the extractor of those sets
@@ -148,10 +156,11 @@ def measure(
             return folders.read(against, extractor)
         return folders.against(against, extractor, resize=_size(resize), device=device, threads=threads)[0][1]
 
-    measured = []
-    for found in read(folder):
+    sets, measured = read(folder), []
+    wanted = Embedder.find(features, device, threads).graph_sha256 if features else None
+    for found in sets:
         about, drawn = found.whole.about, found.drawn
-        if features and not folders.saw(features, about, device, threads):
+        if wanted not in (None, about.graph_sha256):
             continue
         if not (against or drawn):
             raise UsageError(f"nothing to measure {about.dataset} against; give --against a folder or a .npz")
@@ -160,14 +169,6 @@ def measure(
     if not measured:
         raise InputError(f"{folder} holds nothing that {features} saw; leave --features away")
     return measured
-
-
-@dataclass(frozen=True)
-class Merged:
-    """The statistics of a set, and what drew it, if anything did."""
-
-    whole: Statistics
-    drawn: Drawn | None
 
 
 def read(folder: Path) -> list[Merged]:

@@ -117,7 +117,7 @@ class TokenModel(Tokenizer):
         show = None if callback is None else lambda tokens: callback(lambda: self._pixels(tokens)[0])
         tokens = sample(network, batch, chosen, show)
         logs = pseudo_log_likelihood(network, batch, tokens)[free] if rank else np.zeros(0, np.float32)
-        (told,) = self.bundle.manifest.classes[labels[0] : labels[0] + 1] or [None]  # the last label is none
+        told = (*self.bundle.manifest.classes, None)[labels[0]]
         return Filling(self._pixels(tokens)[0], logs, told, drafts.table.named(rows[0]))
 
     def fill_label(self, label: str | None = None, attributes: Settings | None = None) -> str | None:

@@ -136,9 +136,8 @@ class VQGANTraining:
         with self.fabric.autocast():
             pictures = self.vqgan.decoder(latents + (codes - latents).detach())  # straight through
         commitment = self.config.commitment * (latents - codes).square().mean()
-        figures, gradient = self.losses(pictures.detach().float(), images, step)
-        loss = (pictures * gradient.to(pictures.dtype)).sum() + commitment  # of that gradient
-        descend(self.fabric, self.vqgan, loss, self.optimizers["vqgan"], clip=CLIP)
+        figures, loss = self.losses(pictures, images, step)
+        descend(self.fabric, self.vqgan, loss + commitment, self.optimizers["vqgan"], clip=CLIP)
         if fixed:
             return figures
         self._update_codes(latents.detach(), tokens, regions, rng)
@@ -162,8 +161,7 @@ class VQGANTraining:
         drawn, read, images = (torch.cat(each) for each in zip(*parts, strict=True))
         with self.fabric.autocast():
             pictures = decoder.mend(drawn, read)
-        figures, gradient = self.losses(pictures.detach().float(), images, step)
-        loss = (pictures * gradient.to(pictures.dtype)).sum()  # of that gradient
+        figures, loss = self.losses(pictures, images, step)
         mine = (optimizer for name, optimizer in self.optimizers.items() if name != "discriminator")
         descend(self.fabric, self.vqgan, loss, *mine, clip=CLIP)
         return figures

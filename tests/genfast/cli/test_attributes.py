@@ -85,14 +85,21 @@ def test_holes_are_filled_with_what_is_set(run: Run, attribute_bundle: Path, tmp
     )
 
 
-def test_what_a_face_shows_is_told(run: Run, tmp_path: Path) -> None:
+@pytest.fixture
+def mouth(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mask of where faces have their mouth."""
+    mask = np.zeros((1024, 1024, 1), np.uint8)
+    mask[600:800, 350:650] = 255
+    path = tmp_path_factory.mktemp("mask") / "mask.png"
+    io.write(path, mask)
+    return path
+
+
+def test_what_a_face_shows_is_told(run: Run, mouth: Path, tmp_path: Path) -> None:
     """All but what is hidden, of a face that the model drew of known attributes."""
     code, out, _ = run(f"sample --model avatars1024 -n 1 --seed 5 --out {tmp_path} --json")
     (drawn,) = json.loads(out)["images"]
-    mask = np.zeros((1024, 1024, 1), np.uint8)
-    mask[600:800, 350:650] = 255
-    io.write(tmp_path / "mask.png", mask)
-    code, out, _ = run(f"inpaint {drawn['path']} {tmp_path}/mask.png --set glasses=none --json")
+    code, out, _ = run(f"inpaint {drawn['path']} {mouth} --set glasses=none --json")
     (fill,) = json.loads(out)["images"][0]["fills"]
     assert (code, fill["class"]) == (0, drawn["class"])
     assert fill["attributes"].keys() == drawn["attributes"].keys()
@@ -100,14 +107,11 @@ def test_what_a_face_shows_is_told(run: Run, tmp_path: Path) -> None:
     assert len(same) > 0.7 * len(drawn["attributes"]) and {"hair", "background"} <= {*same}
 
 
-def test_a_picture_that_shows_no_class_fails_alone(run: Run, tmp_path: Path) -> None:
+def test_a_picture_that_shows_no_class_fails_alone(run: Run, mouth: Path, tmp_path: Path) -> None:
     faces = tmp_path / "faces"
     assert run(f"sample --model avatars1024 --class micah -n 1 --out {faces}")[0] == 0
     io.write(faces / "plain.png", np.full((1024, 1024, 3), 128, np.uint8))
-    mask = np.zeros((1024, 1024, 1), np.uint8)
-    mask[600:800, 350:650] = 255
-    io.write(tmp_path / "mask.png", mask)
-    code, out, err = run(f"inpaint {faces} {tmp_path}/mask.png --set glasses=none --out {tmp_path}/done")
+    code, out, err = run(f"inpaint {faces} {mouth} --set glasses=none --out {tmp_path}/done")
     assert (code, Path(out.strip()).name) == (1, "avatars1024-0-0.inpainted.png")
     (failed,) = (line for line in err.splitlines() if "plain.png: it shows none of these classes: what is set" in line)
     assert failed.endswith("give one by --class")
