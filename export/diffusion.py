@@ -195,7 +195,7 @@ def _write(
     unet, levels = recipe.unet, schedule(recipe)
     of_levels: dict[str, Any] = {"alpha_bar": levels.alpha_bar.tolist()}
     if isinstance(recipe, FewSteps):
-        of_levels["courses"] = [{"levels": path} for path in levels.paths.values()]
+        of_levels["trained"] = [{"levels": path} for path in levels.paths.values()]
     begun = bundle.load(near).graph("step") if near else None
     with new(out) as folder:
         path, start = folder / "step.onnx", folder / "start.onnx" if begun else None

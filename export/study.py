@@ -143,7 +143,7 @@ def write(plan: Study, points: dict[str, DDGANRecipe], begun: Path, runs: Path, 
             licence="Apache-2.0",
             schedule={
                 "alpha_bar": alpha_bar,
-                "courses": [
+                "trained": [
                     {
                         "levels": [alpha_bar.index(x) for x in each.alpha_bar.tolist()],
                         "graph": name,

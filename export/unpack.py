@@ -158,8 +158,8 @@ def _of_study(loaded: Bundle, runs: Path) -> None:
     assert loaded.manifest.schedule
     points, levels = plan.points(runs), Schedule(loaded.manifest.schedule.alpha_bar)
     found: list[tuple[Diffusion, Path, Schedule]] = [(base, loaded.directory / "start.onnx", schedule(base))]
-    for course in loaded.manifest.schedule.courses:
-        found.append((points[course.graph], loaded.graph(course.graph), levels))
+    for timesteps in loaded.manifest.schedule.trained:
+        found.append((points[timesteps.graph], loaded.graph(timesteps.graph), levels))
     for recipe, path, of_graph in found:
         _write(
             runs,

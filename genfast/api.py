@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from genfast.attributes import Settings
 from genfast.bundles import bundle, catalog, hub
 from genfast.bundles.bundle import Bundle
-from genfast.bundles.manifest import Course, Manifest
+from genfast.bundles.manifest import Manifest, Timesteps
 from genfast.errors import AbsentError, UsageError
 from genfast.inpainting.fill import inpaint
 from genfast.models import drafts
@@ -115,10 +115,10 @@ def _open(loaded: Bundle, name: str, steps: int | None, loss: str | None, device
     if loss is not None and manifest.family != "ddgan":
         raise UsageError(f"{name} takes no loss")
     if manifest.family in ("ddgan", "ddpm"):
-        course = _course(manifest, name, steps, loss)
+        timesteps = _timesteps(manifest, name, steps, loss)
         told = AncestralOptions() if manifest.classes else None
-        step = session(course.graph)
-        return DiffusionModel(loaded, name, course.steps, told, RePaintOptions(), step, course.levels)
+        step = session(timesteps.graph)
+        return DiffusionModel(loaded, name, timesteps.steps, told, RePaintOptions(), step, timesteps.levels)
     if manifest.family == "vq-sundae":
         assert manifest.tokens
         options = manifest.sampling.options or MaskGITOptions()
@@ -149,7 +149,7 @@ def _open(loaded: Bundle, name: str, steps: int | None, loss: str | None, device
     raise UsageError(f"{name} is of family {manifest.family} and draws nothing")
 
 
-def _course(manifest: Manifest, name: str, steps: int | None, loss: str | None) -> Course:
+def _timesteps(manifest: Manifest, name: str, steps: int | None, loss: str | None) -> Timesteps:
     """What a diffusion model is to go through in so many steps."""
     assert manifest.schedule and manifest.steps  # as every manifest of these families
     total = manifest.steps
@@ -157,15 +157,15 @@ def _course(manifest: Manifest, name: str, steps: int | None, loss: str | None) 
         if steps is not None and not 1 <= steps <= total:
             raise UsageError(f"{name} takes 1 to {total} steps, not {steps}")
         taken = steps or total
-        return Course(levels=tuple(t * total // taken for t in range(taken + 1)))
-    known = [course for course in manifest.schedule.all() if loss in (None, course.loss)]
+        return Timesteps(levels=tuple(t * total // taken for t in range(taken + 1)))
+    known = [timesteps for timesteps in manifest.schedule.all() if loss in (None, timesteps.loss)]
     if not known:
-        have = ", ".join(dict.fromkeys(course.loss for course in manifest.schedule.all() if course.loss))
+        have = ", ".join(dict.fromkeys(timesteps.loss for timesteps in manifest.schedule.all() if timesteps.loss))
         raise UsageError(f"{name} has no weights by {loss}; it has: {have}" if have else f"{name} takes no loss")
-    for course in known:
-        if steps in (None, course.steps):
-            return course
-    have = ", ".join(map(str, sorted({course.steps for course in known})))
+    for timesteps in known:
+        if steps in (None, timesteps.steps):
+            return timesteps
+    have = ", ".join(map(str, sorted({timesteps.steps for timesteps in known})))
     by = f" by {loss}" if loss else ""
     raise UsageError(f"{name} has no weights for {steps} steps{by}; weights exist for: {have}")
 

@@ -110,7 +110,7 @@ def steps(model: Model) -> list[int]:
         entry = catalog.entries().get(model.name)
         here = {v.steps for v in entry.variants if v.steps and hub.locate(v.bundle)} if entry else set()
         assert manifest.schedule  # as in every manifest of this family
-        known = sorted(here | {course.steps for course in manifest.schedule.all()})
+        known = sorted(here | {timesteps.steps for timesteps in manifest.schedule.all()})
         return [number for number in known if number in (1, 2, 4, 8)] or known
     most = manifest.steps or 1000
     return [number for number in (4, 8, 16) if number <= most] or [most]

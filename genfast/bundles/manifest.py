@@ -55,7 +55,7 @@ class TokenGrid(_Part):
     vocabulary: int = Field(gt=1, le=2**24)  # a float32 in [0, 1) has as many values
 
 
-class Course(_Part):
+class Timesteps(_Part):
     """The T + 1 levels that T steps go through, rising from 0, which graph takes them, and the loss that trained it."""
 
     levels: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=2)
@@ -70,19 +70,19 @@ class Course(_Part):
     @model_validator(mode="after")
     def _rises(self) -> Self:
         if self.levels[0] != 0 or any(b <= a for a, b in zip(self.levels, self.levels[1:], strict=False)):
-            raise ValueError("the levels of a course must start at 0 and rise")
+            raise ValueError("the levels of timesteps must start at 0 and rise")
         return self
 
 
 class Schedule(_Part):
     """alpha_bar[t] for levels t = 0 .. L: the share of the signal's variance that is left in x_t.
 
-    `courses` are what networks were trained for, the default first. Their graphs are told the level `s` that a step
-    leads to. Without, L steps go through all levels.
+    `trained` are those that networks were trained for, the default first. Their graphs are told the level `s` that a
+    step leads to. Without, L steps go through all levels.
     """
 
     alpha_bar: tuple[float, ...] = Field(min_length=2)
-    courses: tuple[Course, ...] = ()
+    trained: tuple[Timesteps, ...] = ()
 
     @model_validator(mode="after")
     def _falls(self) -> Self:
@@ -90,15 +90,15 @@ class Schedule(_Part):
         falls = all(later < earlier for earlier, later in zip(levels, levels[1:], strict=False))
         if levels[0] != 1 or not falls or levels[-1] <= 0:
             raise ValueError("alpha_bar must start at 1 and fall, and stay positive")
-        if any(course.levels[-1] >= len(levels) for course in self.courses):
-            raise ValueError("the levels of a course must be among those of alpha_bar")
-        if len({(course.steps, course.loss) for course in self.courses}) < len(self.courses):
-            raise ValueError("two courses have the same number of steps and the same loss")
+        if any(timesteps.levels[-1] >= len(levels) for timesteps in self.trained):
+            raise ValueError("the levels of timesteps must be among those of alpha_bar")
+        if len({(timesteps.steps, timesteps.loss) for timesteps in self.trained}) < len(self.trained):
+            raise ValueError("two of trained have the same number of steps and the same loss")
         return self
 
-    def all(self) -> tuple[Course, ...]:
-        """The courses, or the one through all levels."""
-        return self.courses or (Course(levels=tuple(range(len(self.alpha_bar)))),)
+    def all(self) -> tuple[Timesteps, ...]:
+        """Those that were trained for, or all levels."""
+        return self.trained or (Timesteps(levels=tuple(range(len(self.alpha_bar)))),)
 
 
 class Graph(_Part):
@@ -223,8 +223,8 @@ class Manifest(_Part):
             "features": ("embed",),
             "inpainter": ("fill",),
         }
-        if self.schedule and self.schedule.courses:
-            roles[self.family] = tuple(course.graph for course in self.schedule.courses)
+        if self.schedule and self.schedule.trained:
+            roles[self.family] = tuple(timesteps.graph for timesteps in self.schedule.trained)
         for role in (*roles[self.family], *self.protocols.values()):
             if role not in self.graphs:
                 raise ValueError(f"a bundle of family {self.family} needs a graph for {role}")

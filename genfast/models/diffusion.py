@@ -111,7 +111,7 @@ class DiffusionModel(Model):
         run, levels, manifest = self.session.bind(), np.array(self.levels), self.bundle.manifest
         assert manifest.schedule
         classes, alpha_bar = len(manifest.classes), manifest.schedule.alpha_bar
-        told_target = manifest.family == "ddpm" or manifest.schedule.courses  # others were trained for one
+        told_target = manifest.family == "ddpm" or manifest.schedule.trained  # others were trained for one
 
         def step(
             x_t: npt.ArrayLike,

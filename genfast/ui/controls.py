@@ -116,7 +116,7 @@ def described(more: str | None = None) -> dict[str, Described]:
         if manifest.family in _DRAWING_NOTHING:
             raise UsageError(f"{more} is of family {manifest.family} and draws nothing")
         found.pop(manifest.name, None)  # so that it is the last
-        counts = [course.steps for course in manifest.schedule.all()] if manifest.schedule else [manifest.steps]
+        counts = [timesteps.steps for timesteps in manifest.schedule.all()] if manifest.schedule else [manifest.steps]
         found[manifest.name] = _described(manifest.name, str(Path(more).resolve()), dict.fromkeys(counts, loaded))
     return found
 

@@ -85,7 +85,7 @@ def test_the_manifest_says_what_it_is_and_that_it_is_right(exported: Path) -> No
     assert (manifest.name, manifest.family, manifest.latent, manifest.steps) == ("tiny", "ddgan", 8, 4)
     assert (manifest.image.height, manifest.image.width, manifest.image.channels) == (28, 28, 1)
     assert manifest.schedule.alpha_bar == pytest.approx([1, *1 / (1 + np.exp(-np.array(LOG_SNR)))], rel=1e-6)
-    assert [course.levels for course in manifest.schedule.courses] == [(0, 1, 2, 3, 4), (0, 2, 4)]
+    assert [timesteps.levels for timesteps in manifest.schedule.trained] == [(0, 1, 2, 3, 4), (0, 2, 4)]
     assert list(manifest.parity.max_abs_difference) == ["1", "2", "7"]
     assert max(manifest.parity.max_abs_difference.values()) <= manifest.parity.tolerance == 1e-4
     provenance = manifest.provenance

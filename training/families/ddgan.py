@@ -44,7 +44,7 @@ class DDGANRecipe:
     lr_discriminator: float = 5e-4
     regression: float = 0.0  # weight of the generator's mean squared error in the noise, beside the adversarial loss
     gamma: float = 1.0  # weight of the gradient penalties R1 and R2
-    penalised: int = 8  # the penalties are taken on one in so many images
+    penalty_every: int = 8  # images: the gradient penalties are taken on one in so many
     eval_images: int = 2000  # images that the FID in the log is taken from
 
     def __post_init__(self) -> None:
@@ -131,7 +131,7 @@ class DDGANTraining:
         return {"loss_d": loss, "r1": r1, "r2": r2, "v_std": v_real.std(), **gaps}
 
     def _penalty(self, candidate: Tensor, given: Given) -> Tensor:
-        n = max(1, len(given.t) // self.config.penalised)
+        n = max(1, len(given.t) // self.config.penalty_every)
         return gradient_penalty(lambda x: self._score(x, given.first(n)), candidate[:n])
 
     def _update_generator(self, real: Tensor, fake: Tensor, given: Given, noise_error: Tensor) -> dict[str, Tensor]:

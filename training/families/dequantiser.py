@@ -17,7 +17,7 @@ from training.data.datasets import load
 from training.data.images import Images, signed
 from training.distributed import descend, reduce
 from training.muon import Muon
-from training.nets.dequantiser import Dequantiser, count, latent_error, pixel_metric, spoil, spoil_some
+from training.nets.dequantiser import Dequantiser, corrupt, corrupt_some, count, latent_error, pixel_metric
 from training.nets.hourglass import Hourglass, HourglassConfig
 from training.nets.layout import channels_last
 from training.nets.vqgan import VQGAN, VQGANConfig
@@ -41,8 +41,8 @@ class DequantiserRecipe:
     frozen_from: Path  # run of a VQ-GAN of the same codes, but for its decoder
     init_from: Path | None = None  # run of a prior, whose layers the transformer starts from
     lr: float = 1e-3
-    spoiled: float = 0.4  # share of the pictures of which some tokens are wrong
-    most_spoiled: float = 0.25  # share of the tokens that are wrong at most
+    corrupted: float = 0.4  # share of the pictures of which some tokens are wrong
+    most_corrupted: float = 0.25  # share of the tokens that are wrong at most
     eval_images: int = 40
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class DequantiserTraining:
         latents, tokens, regions = self._encode(images)
         counts = self.networks.get_buffer("counts")
         counts += reduce(self.fabric, count(tokens, regions, counts), "sum")
-        given = spoil_some(tokens, self.config.spoiled, self.config.most_spoiled, counts, regions, rng)
+        given = corrupt_some(tokens, self.config.corrupted, self.config.most_corrupted, counts, regions, rng)
         error = self._error(self.vqgan, given, latents)
         loss = (error + TINY).sqrt().mean()
         descend(self.fabric, self.dequantiser, loss, *self.optimizers.values(), clip=CLIP)
@@ -110,7 +110,7 @@ class DequantiserTraining:
             latents, tokens, regions = self._encode(image)
             for share, found in errors.items():
                 part = torch.full((1, 1, 1), share, device=tokens.device)
-                wrong = spoil(tokens, part, self.networks.get_buffer("counts"), regions, rng)
+                wrong = corrupt(tokens, part, self.networks.get_buffer("counts"), regions, rng)
                 found.append(self._error(network, wrong, latents).mean())
         figures = {share: decibels(torch.stack(found)).item() for share, found in errors.items()}
         return {f"held_out_psnr_{share:.0%}": figure for share, figure in figures.items()}, None

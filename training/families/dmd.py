@@ -55,7 +55,7 @@ class DMDRecipe:
     shares: dict[PositiveInt, PositiveFloat] = field(default_factory=dict)
     # how often a number of steps is trained for, against 1 of the others
     guidance: float = 1.0  # of the teacher, towards the class; 1 is none
-    guided: tuple[float, float] = (-math.inf, math.inf)  # log-SNRs that it is guided between
+    guidance_interval: tuple[float, float] = (-math.inf, math.inf)  # log-SNRs that it acts between
     critic_warmup: int = 100  # steps in which the critic alone learns
     lr_generator: float = 1e-4
     lr_critic: float = 4e-4
@@ -164,7 +164,7 @@ class DMDTraining:
         told: Tensor = self.teacher(x, log_snr, label=label).float()
         if label is None or self.config.guidance == 1:
             return told
-        low, high = self.config.guided
+        low, high = self.config.guidance_interval
         here = ((low < log_snr) & (log_snr < high)).nonzero()[:, 0]
         nobody = torch.full_like(label[here], self.config.unet.classes)
         untold: Tensor = self.teacher(x[here], log_snr[here], label=nobody).float()

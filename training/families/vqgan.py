@@ -24,7 +24,7 @@ from training.distributed import descend, gather_rows, reduce
 from training.families.dequantiser import optimizers
 from training.init.lapped import fit_lapped
 from training.init.pca_kmeans import init_vqgan
-from training.nets.dequantiser import count, spoil_some
+from training.nets.dequantiser import corrupt_some, count
 from training.nets.layout import channels_last
 from training.nets.vqgan import FACTOR, VQGAN, PatchDiscriminator, VQGANConfig
 from training.pixel_losses import PixelLossConfig, PixelLosses, psnr
@@ -51,8 +51,8 @@ class VQGANRecipe:
     data: DataConfig
     vqgan: VQGANConfig = VQGANConfig()
     frozen_from: Path | None = None  # run whose encoder and codes are kept: what draws of tokens learns on
-    spoiled: float = 0.0  # with a dequantiser: share of the pictures of which some tokens are wrong
-    most_spoiled: float = 0.25  # share of the tokens that are wrong at most
+    corrupted: float = 0.0  # with a dequantiser: share of the pictures of which some tokens are wrong
+    most_corrupted: float = 0.25  # share of the tokens that are wrong at most
     redrawn: Path | None = None  # token set: what a prior draws of the first images, seen in place of half of these
     window: int = 0  # side in pixels of the random windows of images that are drawn again; 0: whole images
     init_images: int = 400  # images whose patches the linear paths and the codes start from
@@ -175,7 +175,7 @@ class VQGANTraining:
         regions = self.vqgan.regions_of(tokens)
         met = count(tokens, regions, self.usage)
         self.usage.add_(met if places is None else reduce(self.fabric, met, "sum"))  # None: one process works
-        tokens = spoil_some(tokens, self.config.spoiled, self.config.most_spoiled, self.usage, regions, rng)
+        tokens = corrupt_some(tokens, self.config.corrupted, self.config.most_corrupted, self.usage, regions, rng)
         if places is not None:
             chance = torch.rand(len(places), generator=rng, device=tokens.device)
             for row in ((chance < REDRAWN) & (places < len(self.redrawn))).nonzero()[:, 0].tolist():

@@ -68,7 +68,7 @@ def latent_error(latents: Tensor, wanted: Tensor, metric: Tensor) -> Tensor:
     return error
 
 
-def spoil(tokens: Tensor, share: Tensor, counts: Tensor, regions: Tensor, rng: torch.Generator) -> Tensor:
+def corrupt(tokens: Tensor, share: Tensor, counts: Tensor, regions: Tensor, rng: torch.Generator) -> Tensor:
     """Put random tokens in place of a share (B, 1, 1) of tokens (B, h, w), as frequent as they are in their region.
 
     `counts` (R * R, V) says how often they are met, `regions` (h, w) where.
@@ -89,9 +89,9 @@ def count(tokens: Tensor, regions: Tensor, counts: Tensor) -> Tensor:
     return torch.bincount(numbered.flatten(), minlength=counts.numel()).view_as(counts).to(counts.dtype)
 
 
-def spoil_some(
-    tokens: Tensor, spoiled: float, most: float, counts: Tensor, regions: Tensor, rng: torch.Generator
+def corrupt_some(
+    tokens: Tensor, corrupted: float, most: float, counts: Tensor, regions: Tensor, rng: torch.Generator
 ) -> Tensor:
-    """Spoil up to a share `most` of the tokens (B, h, w) in a share `spoiled` of the pictures."""
+    """Corrupt up to a share `most` of the tokens (B, h, w) in a share `corrupted` of the pictures."""
     wrong, share = torch.rand(2, len(tokens), 1, 1, generator=rng, device=tokens.device)
-    return spoil(tokens, torch.where(wrong < spoiled, most * share, 0), counts, regions, rng)
+    return corrupt(tokens, torch.where(wrong < corrupted, most * share, 0), counts, regions, rng)

@@ -23,8 +23,8 @@ def test_what_ships_is_what_the_catalogue_says() -> None:
         assert manifest.name == folder.name
         assert (manifest.family, manifest.licence) == (entry.family, entry.licence)
         if manifest.family == "ddgan":
-            courses = [(course.steps, course.loss) for course in manifest.schedule.courses]
-            assert sorted(courses, key=str) == sorted(((v.steps, v.loss) for v in variants), key=str)
+            trained = [(timesteps.steps, timesteps.loss) for timesteps in manifest.schedule.trained]
+            assert sorted(trained, key=str) == sorted(((v.steps, v.loss) for v in variants), key=str)
         else:
             assert all(variant.steps is variant.loss is None for variant in variants)
 

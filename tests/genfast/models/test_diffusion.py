@@ -87,16 +87,16 @@ def test_a_ddpm_takes_as_many_steps_as_it_is_told(ddpm_bundle: Path) -> None:
 
 
 @pytest.fixture
-def courses(tmp_path: Path) -> Path:
-    """One graph for three courses: of 2 and 3 steps by one loss, and of 2 by another."""
+def several(tmp_path: Path) -> Path:
+    """One graph, trained for three: for 2 and 3 steps by one loss, and for 2 by another."""
     found = [("kl", [0, 3, 8]), ("kl", [0, 2, 5, 8]), ("tv", [0, 6, 8])]
     schedule = {
         "alpha_bar": [1, 0.95, 0.9, 0.8, 0.7, 0.5, 0.3, 0.2, 0.05],
-        "courses": [{"loss": loss, "levels": levels, "graph": "walk"} for loss, levels in found],
+        "trained": [{"loss": loss, "levels": levels, "graph": "walk"} for loss, levels in found],
     }
     image = {"height": 28, "width": 28, "channels": 1}
-    fields = {"name": "courses", "image": image, "latent": 1, "schedule": schedule}
-    return write_bundle(tmp_path / "courses", parse("courses"), "ddgan", "walk", **fields)
+    fields = {"name": "several", "image": image, "latent": 1, "schedule": schedule}
+    return write_bundle(tmp_path / "several", parse("several"), "ddgan", "walk", **fields)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def courses(tmp_path: Path) -> Path:
     ],
 )
 def test_a_network_goes_through_the_levels_it_was_trained_for(
-    courses: Path, steps: int | None, loss: str | None, levels: list[int]
+    several: Path, steps: int | None, loss: str | None, levels: list[int]
 ) -> None:
-    model = genfast.load(str(courses), steps=steps, loss=loss)
+    model = genfast.load(str(several), steps=steps, loss=loss)
     assert model.steps == len(levels) - 1
     x = normal(3, [5], 0, Purpose.PRIOR, (1, 28, 28))
     for t, (here, there) in zip(range(model.steps, 0, -1), pairwise(levels), strict=True):
@@ -126,18 +126,18 @@ def test_a_network_goes_through_the_levels_it_was_trained_for(
 @pytest.mark.parametrize(
     ("steps", "loss", "line"),
     [
-        (4, None, "courses has no weights for 4 steps; weights exist for: 2, 3"),
-        (3, "tv", "courses has no weights for 3 steps by tv; weights exist for: 2"),
-        (None, "hinge", "courses has no weights by hinge; it has: kl, tv"),
+        (4, None, "several has no weights for 4 steps; weights exist for: 2, 3"),
+        (3, "tv", "several has no weights for 3 steps by tv; weights exist for: 2"),
+        (None, "hinge", "several has no weights by hinge; it has: kl, tv"),
     ],
 )
-def test_other_courses_are_refused(courses: Path, steps: int | None, loss: str | None, line: str) -> None:
+def test_other_steps_and_losses_are_refused(several: Path, steps: int | None, loss: str | None, line: str) -> None:
     with pytest.raises(UsageError, match=f"^{line}$"):
-        genfast.load(str(courses), steps=steps, loss=loss)
+        genfast.load(str(several), steps=steps, loss=loss)
 
 
-def test_a_hole_is_filled_along_a_course(courses: Path) -> None:
-    model = genfast.load(str(courses), steps=3, device="cpu")
+def test_a_hole_is_filled_in_any_number_of_steps(several: Path) -> None:
+    model = genfast.load(str(several), steps=3, device="cpu")
     picture, hole = np.full((28, 28, 1), 100, np.uint8), np.zeros((28, 28), bool)
     hole[:9] = True
     frames: list[np.ndarray] = []

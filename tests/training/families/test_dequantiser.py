@@ -65,7 +65,7 @@ def batch(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_it_learns_at_latents(folder: Path, tokens: Path, fabric: Fabric) -> None:
-    recipe = make(folder, "dequantiser", 40, vqgan=READING, frozen_from=tokens, eval_images=2, lr=3e-3, spoiled=0.0)
+    recipe = make(folder, "dequantiser", 40, vqgan=READING, frozen_from=tokens, eval_images=2, lr=3e-3, corrupted=0.0)
     training, rng = DequantiserTraining(recipe, fabric), torch.Generator().manual_seed(0)
     losses = [training.step(*batch(folder), rng, step)["loss"].item() for step in range(40)]
     assert losses[-1] < 0.8 * losses[0]

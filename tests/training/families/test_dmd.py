@@ -176,10 +176,10 @@ def test_guidance_leads_from_no_class_to_the_class(make: Callable[..., DMDTraini
     torch.testing.assert_close(plain._taught(x, log_snr, label), told)
     torch.testing.assert_close(guided._taught(x, log_snr, label), untold + 2.5 * (told - untold))
     assert torch.equal(guided._taught(x, log_snr, label)[2], untold[2])
-    partly = make(guidance=2.5, guided=(-3.0, -1.0))._taught(x, log_snr, label)
+    partly = make(guidance=2.5, guidance_interval=(-3.0, -1.0))._taught(x, log_snr, label)
     torch.testing.assert_close(partly[0], (untold + 2.5 * (told - untold))[0])
     torch.testing.assert_close(partly[1:], told[1:])
-    nowhere = make(guidance=2.5, guided=(5.0, 6.0))._taught(x, log_snr, label)
+    nowhere = make(guidance=2.5, guidance_interval=(5.0, 6.0))._taught(x, log_snr, label)
     torch.testing.assert_close(nowhere, told)
 
 

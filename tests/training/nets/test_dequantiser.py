@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.nets.dequantiser import Dequantiser, DequantiserConfig, latent_error, pixel_metric, spoil
+from training.nets.dequantiser import Dequantiser, DequantiserConfig, corrupt, latent_error, pixel_metric
 from training.nets.vqgan import region_map
 
 TINY = DequantiserConfig(tokens=8, widths=(32, 64), heads=(1, 1), depths=(1, 1, 1), head=32)
@@ -44,10 +44,10 @@ def test_wrong_tokens_are_as_many_and_as_frequent(share: float) -> None:
     counts[:, 3:] = torch.arange(4)[:, None] + 1  # three that are never met, the others alike
     tokens = torch.zeros(200, 8, 8, dtype=torch.int64)  # one that is never drawn
     rng = torch.Generator().manual_seed(0)
-    spoiled = spoil(tokens, torch.full((200, 1, 1), share), counts, regions, rng)
-    wrong = spoiled != 0
+    corrupted = corrupt(tokens, torch.full((200, 1, 1), share), counts, regions, rng)
+    wrong = corrupted != 0
     assert wrong.float().mean().item() == pytest.approx(share, abs=0.02)
-    assert (spoiled[wrong] >= 3).all()
+    assert (corrupted[wrong] >= 3).all()
     if share:
-        often = torch.bincount(spoiled[wrong], minlength=16)[3:].float()
+        often = torch.bincount(corrupted[wrong], minlength=16)[3:].float()
         assert often.min() > 0.8 * often.mean()
