@@ -27,7 +27,7 @@ MOST = 2**16  # tokens of a vocabulary
 Grids = npt.NDArray[Any]  # [B, h, w]
 
 
-class About(BaseModel):
+class TokenSetInfo(BaseModel):
     """What tokens.json says."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,10 +42,10 @@ class About(BaseModel):
     names: dict[Split, str] = {}  # of the files that they were made of, as a hash
 
 
-def about(folder: Path) -> About:
+def about(folder: Path) -> TokenSetInfo:
     """Read a token set's description; raises UsageError where it is none."""
     try:
-        return About.model_validate_json((folder / FILE).read_bytes())
+        return TokenSetInfo.model_validate_json((folder / FILE).read_bytes())
     except (OSError, ValidationError) as error:
         raise UsageError(f"{folder} is no token set; make one with genfast tokenize") from error
 
@@ -68,7 +68,7 @@ def identity(bundle: Bundle) -> str:
 class Writer:
     """Writes the grids of a split as they come, after those that are done already."""
 
-    def __init__(self, folder: Path, split: Split, described: About, count: int) -> None:
+    def __init__(self, folder: Path, split: Split, described: TokenSetInfo, count: int) -> None:
         """Go on with, or begin, a token set in `folder`, for `count` pictures in all.
 
         Raises UsageError where the folder holds the tokens of another VQ-GAN, or other classes, and where a token needs

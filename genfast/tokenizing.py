@@ -15,7 +15,7 @@ from genfast.files import as_text
 from genfast.images import io
 from genfast.images.folder import Folder
 from genfast.models.vq import Tokenizer
-from genfast.token_set import About, Writer, identity
+from genfast.token_set import TokenSetInfo, Writer, identity
 from genfast.types import Split
 
 SHARE = 20  # of so many pictures in a row, the last but one is for validation, and the last for tests
@@ -77,7 +77,7 @@ def tokenize(model: Tokenizer, pictures: Pictures, out: Path) -> Iterator[None]:
     holds the tokens of other pictures or of another VQ-GAN, InputError for a picture that cannot be read.
     """
     grid = model.tokens.height, model.tokens.width
-    described = About(
+    described = TokenSetInfo(
         vqgan=identity(model.bundle),
         vocabulary=model.tokens.vocabulary,
         data=as_text(Path(pictures.folder.resolve().name)),

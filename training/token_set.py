@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from genfast.attributes import AttributeTable
 from genfast.progress import progress
 from genfast.samplers.tokens import sample
-from genfast.token_set import About, Writer, about, check
+from genfast.token_set import TokenSetInfo, Writer, about, check
 from genfast.types import Split
 from training import registry
 from training.checkpoint import load_average, newest_checkpoint, saved
@@ -41,7 +41,7 @@ def encode(vqgan: Path, out: Path, split: Split, count: int | None = None, data:
     images, labels = load(source, split, count)
     known, rows = attributes(source, split, len(images))
     told = np.column_stack([labels, rows])  # [N, 1 + A]
-    described = About(
+    described = TokenSetInfo(
         vqgan=codec.identity,
         vocabulary=codec.codebook.shape[1],
         regions=codec.regions,

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from genfast.attributes import Settings
 from genfast.errors import UsageError
+from genfast.images.io import eight_bits
 from genfast.images.sheets import shrink
 from genfast.inpainting import masks
 from genfast.inpainting.windows import Area, Window, touched, windows
@@ -128,7 +129,7 @@ def inpaint(
                 def shown() -> Pixels:
                     now = canvas.copy()
                     now[frame] = window.pasted(picture())
-                    return shrink(_eight_bits(now[: whole[0], : whole[1]]), _FRAME_SIDE)
+                    return shrink(eight_bits(now[: whole[0], : whole[1]]), _FRAME_SIDE)
 
                 if history:
                     frames.append(shown())
@@ -182,7 +183,3 @@ def _widened(x: npt.NDArray[_Scalar], side: int) -> npt.NDArray[_Scalar]:
     rows, columns = max(side - height, 0), max(side - width, 0)
     padding = [(0, rows), (0, columns)] + [(0, 0)] * (x.ndim - 2)
     return np.pad(x, padding, "edge")
-
-
-def _eight_bits(image: Levels) -> Pixels:
-    return (image // (np.iinfo(image.dtype).max // 255)).astype(np.uint8)

@@ -235,8 +235,7 @@ def _text(value: Value | None) -> str | None:
 
 def _encoded(image: Levels, format: str, most: int | None = None) -> bytes:
     """An image [H, W, C] of 8 or 16 bits as a file, no side longer than `most`."""
-    eight = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image.astype(np.uint8)
-    picture, file = io.to_pillow(eight), BytesIO()
+    picture, file = io.to_pillow(io.eight_bits(image)), BytesIO()
     if most:
         picture.thumbnail((most, most), Image.Resampling.BOX)
     picture.save(file, format)

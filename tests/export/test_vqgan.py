@@ -17,7 +17,9 @@ SIDE = 4
 def small(regions: int = 2) -> VQGAN:
     """Random weights, which half precision holds."""
     torch.manual_seed(0)
-    config = VQGANConfig(codes=40, latent=8, regions=regions, encoder=(8, 8, 8), decoder=(8, 8, 8, 8))
+    config = VQGANConfig(
+        codes=40, latent=8, regions=regions, encoder=(8, 8, 8), decoder=(8, 8, 8, 8), postfilter=regions > 1
+    )
     network = VQGAN(config).eval()
     for layer in (network.encoder.network[-1], network.decoder.network[-2]):
         nn.init.normal_(layer.weight, std=0.1)

@@ -9,7 +9,7 @@ import pytest
 
 from genfast.bundles import bundle
 from genfast.errors import UsageError
-from genfast.token_set import FILE, About, Writer, about, check, identity
+from genfast.token_set import FILE, TokenSetInfo, Writer, about, check, identity
 
 
 def rewrite(source: Path, to: Path, role: str) -> bundle.Bundle:
@@ -38,7 +38,7 @@ def test_weights_beside_a_graph_count(vq_bundle: Path, tmp_path: Path) -> None:
     assert identity(bundle.write(first.directory, **fields)) != identity(before)
 
 
-DESCRIBED = About(vqgan="a", vocabulary=32, data="noise", classes=("x", "y"))
+DESCRIBED = TokenSetInfo(vqgan="a", vocabulary=32, data="noise", classes=("x", "y"))
 
 
 def test_grids_and_labels_are_written_as_they_come(tmp_path: Path) -> None:

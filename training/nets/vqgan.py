@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.nets.dequantiser import Dequantiser, DequantiserConfig
+from training.nets.postfilter import postfilter
 from training.recipe import config
 
 FACTOR = 32  # pixels along the side of a token
@@ -40,6 +41,7 @@ class VQGANConfig:
     dequantiser: DequantiserConfig | None = None  # reads all tokens before the decoder; none: codes are decoded
     lapped: int = 0  # rank of the decoder's linear path from 3x3 latents each; 0: from one
     refiner: tuple[int, ...] = ()  # channels at 1/4, 1/8, 1/16 and 1/32 of what mends the picture; none: nothing does
+    postfilter: bool = False  # whether pictures pass filters for drawings at last: see postfilter.py
     attention: bool = False  # at 1/16, in both: what a window gives is then no longer what the whole image gives
 
 
@@ -120,6 +122,7 @@ class Decoder(nn.Module):
         )
         self.network = _convolutions(width_in, config) if config.decoder else None
         self.refiner = Refiner(config.refiner, width_in) if config.refiner else None
+        self.postfilter = config.postfilter
 
     def forward(self, latents: Tensor) -> Tensor:
         return self.mend(self.draw(latents), latents)
@@ -132,7 +135,7 @@ class Decoder(nn.Module):
     def mend(self, images: Tensor, latents: Tensor) -> Tensor:
         """Mend images (B, 3, 32h, 32w) that were drawn of these latents (B, D, h, w)."""
         mended: Tensor = images if self.refiner is None else self.refiner(images, latents)
-        return mended
+        return postfilter(mended.float(), FACTOR) if self.postfilter else mended
 
 
 def _convolutions(width_in: int, config: VQGANConfig) -> nn.Sequential:

@@ -70,7 +70,7 @@ def test_merged_moments_are_those_of_the_whole(sizes: list[int], offset: float) 
     for part in parts[1:]:
         merged += Moments.of(part)
     assert merged.n == len(whole)
-    np.testing.assert_allclose(merged.mean, whole.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(merged.mean, whole.mean(axis=0), rtol=1e-12, atol=1e-14 * abs(offset))
     if len(whole) > 1:
         np.testing.assert_allclose(merged.covariance, np.cov(whole, rowvar=False), rtol=1e-6, atol=1e-9)
 

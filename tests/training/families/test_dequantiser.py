@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from genfast.errors import UsageError
-from genfast.token_set import About, Writer
+from genfast.token_set import TokenSetInfo, Writer
 from training.codec import TrainedCodec, load_codec
 from training.data import avatars
 from training.data.images import signed
@@ -129,8 +129,8 @@ def test_it_sees_what_a_prior_drew_in_place_of_images(
     codec, _ = load_codec(reader)
     grids = np.random.default_rng(0).integers(0, 32, (3, 4, 4))
     about = {"vocabulary": 32, "data": "avatars"}
-    Writer(tmp_path / "own", "train", About(vqgan=codec.identity, **about), 3).add(grids, np.zeros(3, np.int64))
-    Writer(tmp_path / "others", "train", About(vqgan="another", **about), 3).add(grids, np.zeros(3, np.int64))
+    Writer(tmp_path / "own", "train", TokenSetInfo(vqgan=codec.identity, **about), 3).add(grids, np.zeros(3, np.int64))
+    Writer(tmp_path / "others", "train", TokenSetInfo(vqgan="another", **about), 3).add(grids, np.zeros(3, np.int64))
     recipe = make(folder, "vqgan", 1, vqgan=READING, frozen_from=reader, redrawn=tmp_path / "own")
     with pytest.raises(UsageError, match="holds the tokens of another VQ-GAN"):
         VQGANTraining(dataclasses.replace(recipe, redrawn=tmp_path / "others"), fabric)
