@@ -48,7 +48,7 @@ def main() -> None:
         io.write(out / f"{name}-mask.png", shown)
         rows += [face, shown.repeat(3, 2), first.image.astype(np.uint8), second.image.astype(np.uint8)]
     sheet = sheets.contact_sheet(np.stack([sheets.shrink(picture, 256) for picture in rows]), columns=4)
-    io.write(out / "inpainting.png", sheet)
+    Image.fromarray(sheet).save(out / "inpainting.webp", quality=60)
 
 
 if __name__ == "__main__":

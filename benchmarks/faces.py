@@ -36,6 +36,8 @@ from training.data.images import Split
 SIZE = 1024
 SHOWN = 256  # side of a picture on a sheet
 SHEET = 32  # samples shown
+PAIRS = 8  # pictures shown beside another
+QUALITY = 60  # of WebP
 
 
 def faces(split: Split, count: int, start: int = 0) -> Iterator[Pixels]:
@@ -50,7 +52,7 @@ def embed(embedder: Embedder, pictures: Iterable[Pixels]) -> Features:
 
 
 def write_sheet(path: Path, pictures: list[Pixels], columns: int) -> None:
-    Image.fromarray(sheets.contact_sheet(np.stack(pictures), columns)).save(path, quality=80)
+    Image.fromarray(sheets.contact_sheet(np.stack(pictures), columns)).save(path, quality=QUALITY)
 
 
 def reconstructions(model: TokenModel, embedder: Embedder, count: int, out: Path | None) -> list[Figure]:
@@ -65,7 +67,7 @@ def reconstructions(model: TokenModel, embedder: Embedder, count: int, out: Path
         psnr.append(10 * np.log10(255**2 / np.square(drawn.astype(float) - face).mean()))
         original, copy = embedder(face[None])[0], embedder(drawn[None])[0]
         distances.append(np.linalg.norm(original - copy) / np.linalg.norm(original))
-        if len(pairs) < SHEET:
+        if len(pairs) < PAIRS:
             pairs.append(np.concatenate([sheets.shrink(x, SHOWN) for x in (face, drawn)], axis=1))
     if out:
         write_sheet(out / "avatars1024-reconstructions.webp", pairs, 4)
@@ -139,9 +141,10 @@ def neighbours(model: genfast.Model, embedder: Embedder, train: int, seed: int, 
         return squared.argmin(1), np.sqrt(squared.min(1).clip(0))
 
     which, near = nearest(embed(embedder, samples))
-    twins = [avatars.draw(avatars.FIRST["train"] + int(i), SIZE) for i in which]
+    twins = [avatars.draw(avatars.FIRST["train"] + int(i), SIZE) for i in which[:PAIRS]]
     pairs = [
-        np.concatenate([sheets.shrink(x, SHOWN) for x in pair], axis=1) for pair in zip(samples, twins, strict=True)
+        np.concatenate([sheets.shrink(x, SHOWN) for x in pair], axis=1)
+        for pair in zip(samples[:PAIRS], twins, strict=True)
     ]
     write_sheet(out / "avatars1024-neighbours.webp", pairs, 4)
     write_sheet(out / "avatars1024-samples.webp", [sheets.shrink(x, SHOWN) for x in samples], 8)

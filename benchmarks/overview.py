@@ -1,6 +1,6 @@
 """README's picture: garments, faces and a repaired face, all of seed 0, none chosen.
 
-python -m benchmarks.overview [OUT.png]
+python -m benchmarks.overview [OUT.webp]
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from genfast.inpainting import masks
 from genfast.types import Pixels
 
 ASSETS = Path(__file__).parents[1] / "assets"
-EXAMPLES, FIGURE = ASSETS / "examples", ASSETS / "figures" / "overview.png"
+EXAMPLES, FIGURE = ASSETS / "examples", ASSETS / "figures" / "overview.webp"
 GARMENTS, FACES, FILLS, TILE = 40, 5, 3, 256  # TILE: pixels along the side of a face
 
 
@@ -38,8 +38,7 @@ def main() -> None:
     given = common.parser(__doc__, "")
     given.add_argument("out", type=Path, nargs="?", default=FIGURE, help="picture to write (default: README's)")
     options = given.parse_args()
-    picture = Image.fromarray(overview())
-    picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(options.out, optimize=True)
+    Image.fromarray(overview()).save(options.out, quality=60)
 
 
 if __name__ == "__main__":

@@ -195,7 +195,7 @@ class VQGANTraining:
                 image = signed(torch.from_numpy(images[i][None].copy()).to(device).permute(0, 3, 1, 2))
                 with self.fabric.autocast():
                     read = self._read(image, rng)
-                    left = image + path(read) - self.vqgan.decoder(read)
+                    left = image + path(read) - self.vqgan.decoder.draw(read)
                 yield read.float().cpu(), left.float().cpu()
 
         if self.fabric.is_global_zero:
