@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 import genfast
 from genfast.metrics.features import Embedder
 from genfast.models.tokens import TokenModel
+from genfast.types import Pixels
 
 GENFAST = (sys.executable, "-m", "genfast")
 EXTRACTOR = "efficientnet-lite0"  # that faces are measured by: nothing was trained against it
@@ -50,6 +53,11 @@ def folder(path: Path) -> Path:
     """A folder, made where it does not exist."""
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def write_figure(path: Path, picture: Pixels) -> None:
+    """Write a picture for the docs as WebP, small rather than exact: the history keeps each that ever was."""
+    Image.fromarray(picture).save(path, quality=60)
 
 
 def report(figures: Mapping[str, float], as_json: bool) -> None:

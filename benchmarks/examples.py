@@ -48,7 +48,7 @@ def main() -> None:
         io.write(out / f"{name}-mask.png", shown)
         rows += [face, shown.repeat(3, 2), first.image.astype(np.uint8), second.image.astype(np.uint8)]
     sheet = sheets.contact_sheet(np.stack([sheets.shrink(picture, 256) for picture in rows]), columns=4)
-    Image.fromarray(sheet).save(out / "inpainting.webp", quality=60)
+    common.write_figure(out / "inpainting.webp", sheet)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 import genfast
 from benchmarks import common
@@ -37,7 +36,6 @@ SIZE = 1024
 SHOWN = 256  # side of a picture on a sheet
 SHEET = 32  # samples shown
 PAIRS = 8  # pictures shown beside another
-QUALITY = 60  # of WebP
 
 
 def faces(split: Split, count: int, start: int = 0) -> Iterator[Pixels]:
@@ -52,7 +50,12 @@ def embed(embedder: Embedder, pictures: Iterable[Pixels]) -> Features:
 
 
 def write_sheet(path: Path, pictures: list[Pixels], columns: int) -> None:
-    Image.fromarray(sheets.contact_sheet(np.stack(pictures), columns)).save(path, quality=QUALITY)
+    common.write_figure(path, sheets.contact_sheet(np.stack(pictures), columns))
+
+
+def beside(*pictures: Pixels) -> Pixels:
+    """Pictures side by side, as small as a sheet shows them."""
+    return np.concatenate([sheets.shrink(picture, SHOWN) for picture in pictures], axis=1)
 
 
 def reconstructions(model: TokenModel, embedder: Embedder, count: int, out: Path | None) -> list[Figure]:
@@ -68,7 +71,7 @@ def reconstructions(model: TokenModel, embedder: Embedder, count: int, out: Path
         original, copy = embedder(face[None])[0], embedder(drawn[None])[0]
         distances.append(np.linalg.norm(original - copy) / np.linalg.norm(original))
         if len(pairs) < PAIRS:
-            pairs.append(np.concatenate([sheets.shrink(x, SHOWN) for x in (face, drawn)], axis=1))
+            pairs.append(beside(face, drawn))
     if out:
         write_sheet(out / "avatars1024-reconstructions.webp", pairs, 4)
     figures = {
@@ -142,10 +145,7 @@ def neighbours(model: genfast.Model, embedder: Embedder, train: int, seed: int, 
 
     which, near = nearest(embed(embedder, samples))
     twins = [avatars.draw(avatars.FIRST["train"] + int(i), SIZE) for i in which[:PAIRS]]
-    pairs = [
-        np.concatenate([sheets.shrink(x, SHOWN) for x in pair], axis=1)
-        for pair in zip(samples[:PAIRS], twins, strict=True)
-    ]
+    pairs = [beside(*pair) for pair in zip(samples[:PAIRS], twins, strict=True)]
     write_sheet(out / "avatars1024-neighbours.webp", pairs, 4)
     write_sheet(out / "avatars1024-samples.webp", [sheets.shrink(x, SHOWN) for x in samples], 8)
     return [

@@ -6,7 +6,6 @@ python -m benchmarks.overview [OUT.webp]
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 import genfast
 from benchmarks import common
@@ -38,7 +37,7 @@ def main() -> None:
     given = common.parser(__doc__, "")
     given.add_argument("out", type=Path, nargs="?", default=FIGURE, help="picture to write (default: README's)")
     options = given.parse_args()
-    Image.fromarray(overview()).save(options.out, quality=60)
+    common.write_figure(options.out, overview())
 
 
 if __name__ == "__main__":

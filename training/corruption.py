@@ -35,6 +35,37 @@ def corrupt(z: Tensor, ratio: Tensor, vocabulary: int, rng: torch.Generator) -> 
     return torch.where(torch.rand(z.shape, generator=rng, device=z.device) < ratio, noise, z)
 
 
+def corrupt_by_frequency(
+    tokens: Tensor, share: Tensor, counts: Tensor, regions: Tensor, rng: torch.Generator
+) -> Tensor:
+    """Put random tokens in place of a share (B, 1, 1) of tokens (B, h, w), as frequent as they are in their region.
+
+    `counts` (R * R, V) says how often they are met, `regions` (h, w) where.
+    """
+    u = torch.rand(tokens.shape, generator=rng, device=tokens.device)
+    other = torch.empty_like(tokens)
+    for region, count in enumerate(counts):
+        cumulative = count.cumsum(0)
+        here = regions == region
+        other[:, here] = torch.searchsorted(cumulative, u[:, here] * cumulative[-1]).clamp(max=len(count) - 1)
+    wrong = torch.rand(tokens.shape, generator=rng, device=tokens.device) < share
+    return torch.where(wrong, other, tokens)
+
+
+def count(tokens: Tensor, regions: Tensor, counts: Tensor) -> Tensor:
+    """How often tokens (B, h, w) are met in each region; of the shape and the type of `counts` (R * R, V)."""
+    numbered = tokens + counts.shape[1] * regions
+    return torch.bincount(numbered.flatten(), minlength=counts.numel()).view_as(counts).to(counts.dtype)
+
+
+def corrupt_some(
+    tokens: Tensor, corrupted: float, most: float, counts: Tensor, regions: Tensor, rng: torch.Generator
+) -> Tensor:
+    """Corrupt up to a share `most` of the tokens (B, h, w) in a share `corrupted` of the pictures."""
+    wrong, share = torch.rand(2, len(tokens), 1, 1, generator=rng, device=tokens.device)
+    return corrupt_by_frequency(tokens, torch.where(wrong < corrupted, most * share, 0), counts, regions, rng)
+
+
 def hide_attributes(rows: Tensor, rng: torch.Generator) -> Tensor:
     """Hide attributes of rows (B, A): all of three pictures in ten, none of five, any share of the other two."""
     kind, ratio = torch.rand(2, len(rows), 1, generator=rng, device=rng.device)

@@ -1,10 +1,12 @@
 """What is hidden of tokens in training: holes in one piece or few, and shares of random tokens."""
 
 import numpy as np
+import pytest
 import torch
 from scipy import ndimage
 
-from training.corruption import LARGEST, POWER, corrupt, hide_attributes, holes, noise_ratios
+from training.corruption import LARGEST, POWER, corrupt, corrupt_by_frequency, hide_attributes, holes, noise_ratios
+from training.nets.vqgan import region_map
 
 
 def rng() -> torch.Generator:
@@ -50,3 +52,19 @@ def test_attributes_are_told_all_in_part_or_not_at_all() -> None:
     )
     some = told[(told > 0) & (told < 1)]
     torch.testing.assert_close(some.quantile(torch.arange(1, 4) / 4), torch.arange(1, 4) / 4, atol=0.06, rtol=0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_wrong_tokens_are_as_many_and_as_frequent(share: float) -> None:
+    regions = region_map(8, 8, 2)
+    counts = torch.zeros(4, 16)
+    counts[:, 3:] = torch.arange(4)[:, None] + 1  # three that are never met, the others alike
+    tokens = torch.zeros(200, 8, 8, dtype=torch.int64)  # one that is never drawn
+    rng = torch.Generator().manual_seed(0)
+    corrupted = corrupt_by_frequency(tokens, torch.full((200, 1, 1), share), counts, regions, rng)
+    wrong = corrupted != 0
+    assert wrong.float().mean().item() == pytest.approx(share, abs=0.02)
+    assert (corrupted[wrong] >= 3).all()
+    if share:
+        often = torch.bincount(corrupted[wrong], minlength=16)[3:].float()
+        assert often.min() > 0.8 * often.mean()

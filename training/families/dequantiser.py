@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from training.checkpoint import load_average, newest_checkpoint, saved
 from training.codec import load_vqgan
+from training.corruption import corrupt_by_frequency, corrupt_some, count
 from training.data.datasets import load
 from training.data.images import Images, signed
 from training.distributed import descend, reduce
 from training.muon import Muon
-from training.nets.dequantiser import Dequantiser, corrupt, corrupt_some, count, latent_error, pixel_metric
+from training.nets.dequantiser import Dequantiser, latent_error, pixel_metric
 from training.nets.hourglass import Hourglass, HourglassConfig
 from training.nets.layout import channels_last
 from training.nets.vqgan import VQGAN, VQGANConfig
@@ -110,7 +111,7 @@ class DequantiserTraining:
             latents, tokens, regions = self._encode(image)
             for share, found in errors.items():
                 part = torch.full((1, 1, 1), share, device=tokens.device)
-                wrong = corrupt(tokens, part, self.networks.get_buffer("counts"), regions, rng)
+                wrong = corrupt_by_frequency(tokens, part, self.networks.get_buffer("counts"), regions, rng)
                 found.append(self._error(network, wrong, latents).mean())
         figures = {share: decibels(torch.stack(found)).item() for share, found in errors.items()}
         return {f"held_out_psnr_{share:.0%}": figure for share, figure in figures.items()}, None

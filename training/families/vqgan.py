@@ -17,6 +17,7 @@ from genfast.token_set import check
 from genfast.types import Pixels
 from training.checkpoint import load_average, newest_checkpoint, saved
 from training.codec import load_codec
+from training.corruption import corrupt_some, count
 from training.data.datasets import load
 from training.data.images import Images, signed
 from training.data.tokens import read
@@ -24,7 +25,6 @@ from training.distributed import descend, gather_rows, reduce
 from training.families.dequantiser import optimizers
 from training.init.lapped import fit_lapped
 from training.init.pca_kmeans import init_vqgan
-from training.nets.dequantiser import corrupt_some, count
 from training.nets.layout import channels_last
 from training.nets.vqgan import FACTOR, VQGAN, PatchDiscriminator, VQGANConfig
 from training.pixel_losses import PixelLossConfig, PixelLosses, psnr

@@ -66,32 +66,3 @@ def latent_error(latents: Tensor, wanted: Tensor, metric: Tensor) -> Tensor:
     """Mean squared error in pixels, in a range of 2, of each token of latents (B, D, h, w): (B, h, w)."""
     error: Tensor = ((latents - wanted).movedim(1, -1) @ metric).square().sum(-1)
     return error
-
-
-def corrupt(tokens: Tensor, share: Tensor, counts: Tensor, regions: Tensor, rng: torch.Generator) -> Tensor:
-    """Put random tokens in place of a share (B, 1, 1) of tokens (B, h, w), as frequent as they are in their region.
-
-    `counts` (R * R, V) says how often they are met, `regions` (h, w) where.
-    """
-    u = torch.rand(tokens.shape, generator=rng, device=tokens.device)
-    other = torch.empty_like(tokens)
-    for region, count in enumerate(counts):
-        cumulative = count.cumsum(0)
-        here = regions == region
-        other[:, here] = torch.searchsorted(cumulative, u[:, here] * cumulative[-1]).clamp(max=len(count) - 1)
-    wrong = torch.rand(tokens.shape, generator=rng, device=tokens.device) < share
-    return torch.where(wrong, other, tokens)
-
-
-def count(tokens: Tensor, regions: Tensor, counts: Tensor) -> Tensor:
-    """How often tokens (B, h, w) are met in each region; of the shape and the type of `counts` (R * R, V)."""
-    numbered = tokens + counts.shape[1] * regions
-    return torch.bincount(numbered.flatten(), minlength=counts.numel()).view_as(counts).to(counts.dtype)
-
-
-def corrupt_some(
-    tokens: Tensor, corrupted: float, most: float, counts: Tensor, regions: Tensor, rng: torch.Generator
-) -> Tensor:
-    """Corrupt up to a share `most` of the tokens (B, h, w) in a share `corrupted` of the pictures."""
-    wrong, share = torch.rand(2, len(tokens), 1, 1, generator=rng, device=tokens.device)
-    return corrupt(tokens, torch.where(wrong < corrupted, most * share, 0), counts, regions, rng)

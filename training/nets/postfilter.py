@@ -52,12 +52,12 @@ def sharpened(images: Tensor) -> Tensor:
 
     No pixel leaves the range of those around it, so that edges get no rings.
     """
-    mean, most, least = images, images, -images
+    mean, most, opposite = images, images, -images
     for size in (1, 2 * RADIUS + 1), (2 * RADIUS + 1, 1):
         around = size[0] // 2, size[1] // 2
         mean = F.avg_pool2d(mean, size, 1, around, count_include_pad=False)
-        most, least = (F.max_pool2d(x, size, 1, around) for x in (most, least))
-    least = -least
+        most, opposite = (F.max_pool2d(x, size, 1, around) for x in (most, opposite))
+    least = -opposite
     edge = ((most - least - GRAIN) / (EDGE - GRAIN)).clamp(0, 1)
     gain = edge * (SHARPEN + SMOOTH) - SMOOTH
     return torch.minimum(torch.maximum(images + gain * (images - mean), least), most)
