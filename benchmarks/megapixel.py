@@ -15,6 +15,7 @@ import torch
 from lightning_fabric import Fabric
 
 from benchmarks import common
+from export.draft_likelihood import DraftLikelihood
 from export.unpack import networks
 from genfast.bench import speed
 from genfast.bench.speed import medians
@@ -41,22 +42,31 @@ def parts(model: TokenModel) -> dict[str, Callable[[], object]]:
     if model.bundle.manifest.attributes:
         told["draft"] = drafts.of(told["label"], drafts.table.rows[drafts.table.labels == 0][:1])
     predict = partial(model.predict.run, **told)
+    found: dict[str, Callable[[], object]] = {"predict": predict, "decode": partial(model.decoder.run, tokens=tokens)}
+    bias = np.zeros((*tokens.shape, 1), np.float32)
+    if model.draft_likelihood:
+        found["draft_likelihood"] = partial(model.draft_likelihood().run, draft=told["draft"])
+        bias = model.draft_likelihood().run(draft=told["draft"])["logit_bias"]
     draws = {"temperature": np.full(1, 0.8, np.float32), "uniform": rng.random(tokens.shape, np.float32)}
-    draws |= {"return_prob": np.zeros(1, bool), "logit_bias": np.zeros((*tokens.shape, 1), np.float32)}
-    draw = partial(model.draw.run, **predict(), tokens=tokens, update=known, **draws)
-    return {"predict": predict, "draw": draw, "decode": partial(model.decoder.run, tokens=tokens)}
+    draws |= {"return_prob": np.zeros(1, bool), "logit_bias": bias}
+    return found | {"draw": partial(model.draw.run, **predict(), tokens=tokens, update=known, **draws)}
 
 
 def eager(
-    network: Hourglass, codec: VQGAN, drafts: Drafts | None, options: TokenOptions
+    network: Hourglass, codec: VQGAN, drafts: Drafts | None, weight: float, options: TokenOptions
 ) -> Callable[[torch.memory_format], tuple[Tokens, Pixels]]:
-    """Draws image 0 in PyTorch, by the very sampler that genfast draws with: its tokens [1, N], and its pixels."""
+    """Draws image 0 in PyTorch, by the very sampler that genfast draws with: its tokens [1, N], and its pixels.
+
+    `weight` is that of what drafts say in drawing.
+    """
     prior = token_network(network, network.token_head.keys(), Fabric(accelerator="cpu", devices=1))
     batch = token_batch(network, drafts, [0], np.zeros(1, np.int64))
+    likelihood = DraftLikelihood(network, weight) if drafts and weight else None
 
     @torch.inference_mode()
     def draw(layout: torch.memory_format) -> tuple[Tokens, Pixels]:
-        tokens = sample(prior, batch, options)
+        bias = likelihood(torch.from_numpy(batch.draft)).numpy() if likelihood else None
+        tokens = sample(prior, replace(batch, logit_bias=bias), options)
         grid = torch.from_numpy(tokens).view(1, *batch.shape)
         return tokens, to_pixels(codec.to(memory_format=layout).decode(grid).numpy())  # type: ignore[call-overload]
 
@@ -78,8 +88,9 @@ def drawing(name: str, threads: int) -> dict[str, float]:
     # Contiguous is what PyTorch does unasked; channels last is the faster of its layouts here.
     layouts = {"eager": torch.contiguous_format, "eager, channels last": torch.channels_last}
     torch.set_num_threads(threads)
-    network, codec, *_ = networks(model.bundle)
-    draw = eager(network, codec, model.drafts() if model.bundle.manifest.attributes else None, model.options)
+    network, codec, recipe, _ = networks(model.bundle)
+    drafts = model.drafts() if model.bundle.manifest.attributes else None
+    draw = eager(network, codec, drafts, recipe.draft_weight if model.draft_likelihood else 0.0, model.options)
     rivals = {rival: partial(draw, layout) for rival, layout in layouts.items()}
     for drawn in rivals.values():
         tokens, pixels = drawn()

@@ -23,14 +23,15 @@ LARGEST = 31  # level of a key: of six bits, so that files of them compress, and
 
 # Dimensions: B images, N tokens, P = B * N, C = W + 1 features and the bonus for a token that stays; V, the vocabulary;
 # E, V or 1, of `logit_bias`, which is added to logits; M tokens of a region are to be drawn, and `at` are their places
-# among P. Logits are said to be of one shape, so that each takes the memory of those before. Probabilities are another
-# softmax, for all images if one of them returns them. What is used and not defined are constants, which `draw` adds.
+# among P. Logits are said to be of one shape, so that each takes the memory of those before. Processors are slow with
+# denormal numbers: what is less probable than exp(-80) is made so, then impossible. Probabilities are another softmax,
+# for all images if one of them returns them. What is used and not defined are constants, which `draw` adds.
 DRAW = """
 <ir_version: 10, opset_import: ["": 20, "genfast": 1, "com.microsoft": 1]>
 draw (float[B, N, C] hidden, int64[B, N] tokens, bool[B, N] update, float[B] temperature, float[B, N] uniform,
       bool[B] return_prob, float[B, N, E] logit_bias)
     => (int64[B, N] drawn, float[B, N] probability)
-    <int64[1] first = {0}, int64[1] last = {1}, int64[1] flat = {-1}, int64[2] column = {-1, 1}>
+    <int64[1] first = {0}, int64[1] last = {1}, int64[1] flat = {-1}, int64[2] column = {-1, 1}, float span = {80.0}>
 {
     shape = Shape (tokens)
     one_temperature = Unsqueeze (temperature, last)
@@ -58,7 +59,7 @@ draw (float[B, N, C] hidden, int64[B, N] tokens, bool[B, N] update, float[B] tem
         some = ReduceMax <keepdims = 0> (asked, first)
         drawn_after, prob_after = If (some) <
             then_branch = any () => (int64[P] drawn_new, float[P] prob_new)
-                <float[M, V] scores, float[M, V] biased, float[M, V] logits, float[M, V] tempered>
+                <float[M, V] scores, float[M, V] biased, float[M, V] logits, float[M, V] tempered, float[M, V] in_span>
             {
                 found = NonZero (asked)
                 at = Squeeze (found, first)
@@ -71,7 +72,11 @@ draw (float[B, N, C] hidden, int64[B, N] tokens, bool[B, N] update, float[B] tem
                 token_column = Unsqueeze (token, last)
                 logits = ScatterElements <axis = 1, reduction = "add"> (biased, token_column, stay)
                 tempered = Div (logits, row_temperature)
-                distribution = Softmax <axis = 1> (tempered)
+                highest = ReduceMax (tempered, last)
+                lowest = Sub (highest, span)
+                in_span = Max (tempered, lowest)
+                softmax = Softmax <axis = 1> (in_span)
+                distribution = ThresholdedRelu <alpha = 2e-35> (softmax)
                 blocks = Reshape (distribution, by_block)
                 masses = ReduceSum <keepdims = 0> (blocks, two)
                 block, left = genfast.pick (masses, u)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from export import prior_vqgan
+from export.draft_likelihood import export_draft_likelihood
 from export.drafts import FILES, rounded, store
 from export.folder import new
 from export.precision import choose, graph
@@ -26,6 +27,7 @@ PARITY = {
     "decode": "largest difference from PyTorch in levels of 255, batches of 1, 2, 7",
     "pixel_likelihood": "largest difference from PyTorch, as a share of the largest value, batches of 1, 2, 7",
     "draft": "largest difference from PyTorch, batches of 1, 2, 7",
+    "draft_likelihood": "largest difference from PyTorch, as a share of the largest value, batches of 1, 2, 7",
     "draw": "largest difference of a probability from PyTorch, batches of 1, 2, 7",
 }
 
@@ -63,11 +65,15 @@ def sundae(checkpoint: Path, out: Path, vqgan: Path, notes: str = "") -> None:
         predicted = export_predict(frozen, codes, folder)
         if folded:
             differences["draft"] = export_draft(frozen, codes, folder)
+            if recipe.draft_weight:
+                likelihood = export_draft_likelihood(frozen, recipe.draft_weight, codes, folder)
+                differences["draft_likelihood"] = likelihood
         drafts, arrays = rounded(folded) if folded else (None, {})
         store(arrays, folder)
         graphs, figures = choose(network, frozen, drafts, recipe.sampling, folder)
-        roles = [role for role in (*ROLES, "draft") if (folder / f"{role}.onnx").exists()]
-        others = sorted(folder.glob("[dp]r*.onnx"), reverse=True)  # those in float32 give files of weights their names
+        roles = [role for role in (*ROLES, "draft", "draft_likelihood") if (folder / f"{role}.onnx").exists()]
+        others = [folder / graph.path for role in ("predict", "draw") for graph in graphs[role]]
+        others.sort(reverse=True)  # those in float32 give files of weights their names
         share_weights([*(folder / f"{role}.onnx" for role in roles), *others])
         manifest = bundle.write(
             folder,

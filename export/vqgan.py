@@ -61,7 +61,8 @@ class Decode(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         pictures = self.network.decode(tokens.unflatten(1, (self.side, self.side)))  # (B, 3, H, W)
-        return ((pictures.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        levels = (pictures * 127.5 + 128).clamp(0, 255)  # of which the whole part is the nearest level
+        return levels.to(torch.uint8).permute(0, 2, 3, 1)
 
 
 class PixelLikelihood(nn.Module):

@@ -10,7 +10,7 @@ from genfast.attributes import Settings
 from genfast.bundles import bundle, catalog, hub
 from genfast.bundles.bundle import Bundle
 from genfast.bundles.manifest import Manifest, Timesteps
-from genfast.errors import AbsentError, UsageError
+from genfast.errors import AbsentError, GenfastError, UsageError
 from genfast.inpainting.fill import inpaint
 from genfast.models import drafts
 from genfast.models.base import Model
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AncestralOptions",
+    "GenfastError",
     "MaskGITOptions",
     "Model",
     "RandomOrderOptions",
@@ -127,13 +128,13 @@ def _open(loaded: Bundle, name: str, steps: int | None, loss: str | None, device
             options, filling = replace(options, steps=steps), replace(filling, steps=steps)
         predict = session("predict")
         draw, decoder = session("draw", predict.device), session("decode", predict.device)
-        encoder, pixel_likelihood, draft = (
+        encoder, pixel_likelihood, draft, draft_likelihood = (
             cache(partial(session, role, predict.device, once=True)) if role in manifest.graphs else None
-            for role in ("encode", "pixel_likelihood", "draft")
+            for role in ("encode", "pixel_likelihood", "draft", "draft_likelihood")
         )
         assert encoder  # as in every manifest of this family
         own = cache(partial(drafts.read, loaded))
-        parts = manifest.tokens, encoder, decoder, predict, draw, pixel_likelihood, draft, own
+        parts = manifest.tokens, encoder, decoder, predict, draw, pixel_likelihood, draft, draft_likelihood, own
         return TokenModel(loaded, name, options.steps, options, filling, *parts)
     if manifest.family == "vq":
         assert manifest.tokens
@@ -192,7 +193,7 @@ def sample(
     if not isinstance(model, Model):
         model = load(str(model), steps=steps, device=device)
     elif steps is not None or device != "auto":
-        raise UsageError("a loaded model has its steps and its device; give the name of one, or leave them away")
+        raise UsageError("a loaded model has its steps and its device; give the name of one, or omit them")
     return model.sample(n, seed=seed, start=start, label=label, attributes=attributes, options=options)
 
 
@@ -222,8 +223,10 @@ def fid(
 
     if b is not None:
         if any(given is not None for given in (against, steps, attributes, options)) or (samples, seed) != (10_000, 0):
-            raise UsageError("between two folders nothing is drawn; leave what is about a model away")
+            raise UsageError("between two folders nothing is drawn; omit what is about a model")
         return folders.between(Path(a), Path(b), features, device=device)
+    if isinstance(a, Model):
+        raise UsageError("fid draws with a model by name, since it chooses the device: give a name, or a folder")
     model = load(str(a), steps=steps, device=device, stand_in=False)
     if against is not None:
         references = folders.against(Path(against), features, device=device)

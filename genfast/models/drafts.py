@@ -38,8 +38,15 @@ class Drafts:
         told = rows.any(1) & (labels < len(self.mean))
         for label in np.unique(labels[told]).tolist():
             mine = np.flatnonzero(told & (labels == label))
-            basis = self.basis[label].astype(np.float32, copy=False)
-            drafts[mine] = self.mean[label] + np.tensordot(self.coefficients(label, rows[mine]), basis, 1)
+            # Not by BLAS, whose threads would keep a core busy for a while after: the network runs next.
+            of_basis = np.einsum(
+                "br,rnk->bnk",
+                self.coefficients(label, rows[mine]),
+                self.basis[label],
+                dtype=np.float32,
+                casting="same_kind",
+            )
+            drafts[mine] = self.mean[label] + of_basis
         return drafts
 
     def coefficients(self, label: int, rows: Rows) -> Floats:

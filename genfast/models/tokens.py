@@ -26,7 +26,7 @@ from genfast.types import Floats, Frame, Mask, Pixels, Tokens
 
 @dataclass(frozen=True)
 class TokenModel(Tokenizer):
-    """A model of family vq-sundae: it draws tokens by any of genfast.samplers.tokens.SAMPLERS, and decodes them."""
+    """A model of family vq-sundae: it draws tokens by any of genfast.samplers.options.SAMPLERS, and decodes them."""
 
     options: TokenOptions
     fill_options: TokenOptions
@@ -34,6 +34,7 @@ class TokenModel(Tokenizer):
     draw: Session
     pixel_likelihood: Callable[[], Session] | None  # as the encoder; None where the bundle has none
     draft: Callable[[], Session] | None  # likewise: tokens as drafts have them
+    draft_likelihood: Callable[[], Session] | None  # likewise: what a draft says of tokens
     drafts: Callable[[], Drafts]
 
     @property
@@ -86,7 +87,7 @@ class TokenModel(Tokenizer):
             return np.concatenate([self._draw(each, seed, 1, label, attributes, options, callback) for each in alone])
         labels = self._labels(indices, label, attributes)
         draft = self.drafts().of(labels, self._rows(seed, indices, labels, attributes))
-        batch = TokenBatch(seed, indices, self._shape, labels, draft)
+        batch = TokenBatch(seed, indices, self._shape, labels, draft, logit_bias=self._logit_bias(draft))
         return sample(self._network(), batch, self.take(options), callback)
 
     def fill(
@@ -113,12 +114,20 @@ class TokenModel(Tokenizer):
             bias = self.pixel_likelihood().bind()(image=picture[None], known=~hole[None], wanted=free)["logit_bias"]
         labels, rows = self._of_hole(given, free, seed, index, label, attributes or {})
         network, drafts = self._network(), self.drafts()
-        batch = TokenBatch(seed, [index], self._shape, labels, drafts.of(labels, rows), (~free, given), bias)
+        draft = drafts.of(labels, rows)
+        batch = TokenBatch(seed, [index], self._shape, labels, draft, (~free, given), self._logit_bias(draft, bias))
         show = None if callback is None else lambda tokens: callback(lambda: self._pixels(tokens)[0])
         tokens = sample(network, batch, chosen, show)
         logs = pseudo_log_likelihood(network, batch, tokens)[free] if rank else np.zeros(0, np.float32)
         told = (*self.bundle.manifest.classes, None)[labels[0]]
         return Filling(self._pixels(tokens)[0], logs, told, drafts.table.named(rows[0]))
+
+    def _logit_bias(self, draft: Floats, pixel_bias: npt.ArrayLike | None = None) -> npt.ArrayLike | None:
+        """What drafts [B, N, K] say of tokens, and pixels [B, N, V], in nats."""
+        if self.draft_likelihood is None or not draft.any():  # nothing is told
+            return pixel_bias
+        said = self.draft_likelihood().bind()(draft=draft)["logit_bias"]
+        return said if pixel_bias is None else np.asarray(said) + np.asarray(pixel_bias)
 
     def fill_label(self, label: str | None = None, attributes: Settings | None = None) -> str | None:
         if self.draft is None:
@@ -149,7 +158,7 @@ class TokenModel(Tokenizer):
         try:
             label = super().fill_label(label, attributes)
         except UsageError as error:  # another picture may show one
-            raise InputError(f"it shows none of these classes: {error}") from error
+            raise InputError(f"its class is not recognised, and {error}") from error
         labels = np.array([classes.index(label) if label else len(classes)])
         return labels, table.told(attributes, labels, np.zeros((1, len(table.attributes)), np.int64))
 

@@ -53,5 +53,5 @@ def exported(checkpoints: tuple[Path, Path], tmp_path_factory: pytest.TempPathFa
     command = [sys.executable, "-m", "export", "sundae", str(prior), str(out), "--vqgan", str(vqgan), "--notes", "Odd."]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"{out}: parity ") and done.stdout.count("\nparity, ") == 5
+    assert done.stdout.startswith(f"{out}: parity ") and done.stdout.count("\nparity, ") == 6
     return out

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 import genfast
+from export.draft_likelihood import NEAR
 from export.precision import DIVERGENCE
 from export.prior import freeze
 from genfast.bundles import bundle
@@ -44,6 +46,20 @@ def test_drafts_are_those_of_the_token_set(
     np.testing.assert_array_equal(found.table.rows, wanted.table.rows)
     error = found.of(labels, rows) - wanted.of(labels, rows)
     assert error.std() < 0.1 * wanted.of(labels, rows).std()
+
+
+def test_drafts_say_the_more_of_a_token_the_nearer_its_code(exported: Path, networks: tuple[Hourglass, VQGAN]) -> None:
+    """Four nats for each factor e of squared distance, as recipes have it, from the codes as `draft` gives them."""
+    run = {role: Session(bundle.load(exported).graph(role), "cpu").run for role in ("draft", "draft_likelihood")}
+    draft = np.random.default_rng(0).standard_normal((2, SIDE**2, 12)).astype(np.float32)
+    tokens = np.random.default_rng(1).integers(CODES, size=(2, SIDE**2))
+    draft[1, 3] = run["draft"](tokens=tokens)["draft"][1, 3]  # as near as can be
+    said = run["draft_likelihood"](draft=draft)["logit_bias"]
+    assert said.shape == (2, SIDE**2, CODES)
+    distance = np.square(run["draft"](tokens=tokens)["draft"] - draft).sum(2)
+    got = np.take_along_axis(said, tokens[..., None], 2)[..., 0]
+    np.testing.assert_allclose(got, -4 * np.log(distance.clip(NEAR)), rtol=1e-4, atol=1e-4)
+    assert got[1, 3] == said[1, 3].max() == pytest.approx(-4 * np.log(NEAR))
 
 
 def test_freezing_changes_little(networks: tuple[Hourglass, VQGAN]) -> None:

@@ -37,7 +37,15 @@ def test_the_manifest_says_what_it_is_and_that_it_is_right(exported: Path) -> No
     assert (manifest.tokens.height, manifest.tokens.width, manifest.tokens.vocabulary) == (SIDE, SIDE, CODES)
     assert (manifest.image.height, manifest.image.width, manifest.image.channels) == (32 * SIDE, 32 * SIDE, 3)
     assert manifest.classes[-1] == "toon-head" and len(manifest.classes) == 5
-    assert set(manifest.graphs) == {"encode", "decode", "pixel_likelihood", "predict", "draw", "draft"}
+    assert set(manifest.graphs) == {
+        "encode",
+        "decode",
+        "pixel_likelihood",
+        "predict",
+        "draw",
+        "draft",
+        "draft_likelihood",
+    }
     assert max(manifest.parity.max_abs_difference.values()) <= manifest.parity.tolerance == HIDDEN
     figures = {figure.name: figure.value for figure in manifest.figures}
     assert figures["parity, encode"] == 0 and figures["parity, decode"] <= 1 and figures["parity, draw"] <= 1e-4

@@ -54,10 +54,11 @@ class SundaeRecipe:
     unroll_from: int = 0  # step; before it, guesses are too poor to learn from, and one is made
     label_dropout: float = 0.1  # share of labels that are hidden, and all attributes with them: for guidance
     frozen_head: bool = False  # the output layer stays as it is: half of the time of a step
-    target_cap: float = 1.0  # a target whose share of its region's is larger is taken as often as if it were this
+    target_cap: float = 1.0  # tokens more frequent than this share of their region are subsampled to it as targets
     blank: float = 0.0  # share of pictures of which nothing is known
     blank_target_cap: float = 1.0  # as target_cap, for these: plain areas are what is drawn first
     eval_images: int = 48  # held-out grids that figures of the log are of
+    draft_weight: float = 4.0  # of what drafts say in drawing, in nats for each factor e of distance; 0: nothing
     # How users draw unless they say otherwise, and so how samples of the log are drawn.
     sampling: AnyTokenOptions = RandomOrderOptions(temperature_end=0.4, refine=0.4)
     # Of a hole, whose surroundings say much: fewer steps and less chance are nearer to what was there.

@@ -19,7 +19,8 @@ SMOOTH, SHARPEN = 0.3, 2.0  # how much nearer to the mean a pixel comes in plane
 
 def postfilter(images: Tensor, side: int) -> Tensor:
     """Smooth the steps between patches of side x side pixels, then sharpen edges, of images (B, C, H, W) in [-1, 1]."""
-    return sharpened(deblocked(deblocked(images, side, 3), side, 2))
+    with torch.autocast(images.device.type, enabled=False):  # bfloat16 does not hold levels
+        return sharpened(deblocked(deblocked(images.float(), side, 3), side, 2))
 
 
 def deblocked(images: Tensor, side: int, axis: int) -> Tensor:
@@ -27,19 +28,19 @@ def deblocked(images: Tensor, side: int, axis: int) -> Tensor:
 
     As the deblocking filter of H.264 (List et al. 2003), but over more pixels, of which those of other colours stay.
     """
-    half, dim = side // 2, axis + 1
+    dim = axis + 1
     size = images.shape[axis] - side
-    first, middle, last = images.split([half, size, half], axis)
-    middle = middle.unflatten(axis, (size // side, side))  # borders lie in the middle
-    before, near, after = middle.split([half - REACH, 2 * REACH, half - REACH], dim)
-    left, right = near.narrow(dim, REACH - 1, 1), near.narrow(dim, REACH, 1)  # at the border
-    step, sides = right - left, torch.cat([left, right], dim).repeat_interleave(REACH, dim)
-    alike = _within(near - sides, ALIKE)
+    first, body, last = images.split([side - REACH, size, REACH], axis)
+    near, rest = body.unflatten(axis, (size // side, side)).split([2 * REACH, side - 2 * REACH], dim)
+    at_border = near.narrow(dim, REACH - 1, 1), near.narrow(dim, REACH, 1)
+    step = at_border[1] - at_border[0]
+    sides = zip(near.split(REACH, dim), at_border, strict=True)
+    alike = torch.cat([_within(pixels - own, ALIKE) for pixels, own in sides], dim)
     plain = alike.narrow(dim, REACH - PLAIN, 2 * PLAIN).amin(dim, keepdim=True) * _within(step, STEP)
     place = torch.arange(0.5 - REACH, REACH, device=images.device)  # in pixels from the border
-    ramp = (place.sign() - place / REACH) / 2  # half of the step on either side
-    near = near - step * alike * plain * ramp.view(-1, *[1] * (near.dim() - 1 - dim))
-    return torch.cat([first, torch.cat([before, near, after], dim).flatten(axis, dim), last], axis)
+    ramp = ((place.sign() - place / REACH) / 2).view(-1, *[1] * (near.dim() - 1 - dim))  # half of the step on each side
+    near = near - step * (alike * plain * ramp)
+    return torch.cat([first, torch.cat([near, rest], dim).flatten(axis, dim), last], axis)
 
 
 def _within(differences: Tensor, limit: float) -> Tensor:
@@ -52,12 +53,17 @@ def sharpened(images: Tensor) -> Tensor:
 
     No pixel leaves the range of those around it, so that edges get no rings.
     """
-    mean, most, opposite = images, images, -images
-    for size in (1, 2 * RADIUS + 1), (2 * RADIUS + 1, 1):
-        around = size[0] // 2, size[1] // 2
-        mean = F.avg_pool2d(mean, size, 1, around, count_include_pad=False)
-        most, opposite = (F.max_pool2d(x, size, 1, around) for x in (most, opposite))
-    least = -opposite
-    edge = ((most - least - GRAIN) / (EDGE - GRAIN)).clamp(0, 1)
-    gain = edge * (SHARPEN + SMOOTH) - SMOOTH
-    return torch.minimum(torch.maximum(images + gain * (images - mean), least), most)
+    around = F.pad(images, [RADIUS] * 4, mode="replicate")
+    width = 2 * RADIUS + 1
+    mean_kernel = images.new_full((1, 1, width, width), width**-2).expand(images.shape[1], -1, -1, -1)
+    from_mean = images - F.conv2d(around, mean_kernel, groups=images.shape[1])
+    most, least = _highest(images), -_highest(-images)
+    slope = (SHARPEN + SMOOTH) / (EDGE - GRAIN)
+    gain = ((most - least) * slope - (GRAIN * slope + SMOOTH)).clamp(-SMOOTH, SHARPEN)
+    return torch.minimum(torch.maximum(images + gain * from_mean, least), most)
+
+
+def _highest(images: Tensor) -> Tensor:
+    """The highest of the pixels around each."""
+    rows = F.max_pool2d(images, (1, 2 * RADIUS + 1), 1, (0, RADIUS))
+    return F.max_pool2d(rows, (2 * RADIUS + 1, 1), 1, (RADIUS, 0))

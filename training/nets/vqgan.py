@@ -44,6 +44,12 @@ class VQGANConfig:
     postfilter: bool = False  # whether pictures pass filters for drawings at last: see postfilter.py
     attention: bool = False  # at 1/16, in both: what a window gives is then no longer what the whole image gives
 
+    def __post_init__(self) -> None:
+        if len(self.decoder) not in (0, 4) or len(self.decoder) != len(self.decoder_blocks):
+            raise ValueError("vqgan.decoder and vqgan.decoder_blocks have four numbers each, or none")
+        if len(self.refiner) not in (0, 4):
+            raise ValueError("vqgan.refiner has four widths, or none")
+
 
 class Block(nn.Module):
     """Two 3x3 convolutions beside an identity; the second starts small, so that a deep stack starts near identity."""
@@ -135,7 +141,7 @@ class Decoder(nn.Module):
     def mend(self, images: Tensor, latents: Tensor) -> Tensor:
         """Mend images (B, 3, 32h, 32w) that were drawn of these latents (B, D, h, w)."""
         mended: Tensor = images if self.refiner is None else self.refiner(images, latents)
-        return postfilter(mended.float(), FACTOR) if self.postfilter else mended
+        return postfilter(mended, FACTOR) if self.postfilter else mended
 
 
 def _convolutions(width_in: int, config: VQGANConfig) -> nn.Sequential:
@@ -159,10 +165,8 @@ class Refiner(nn.Module):
 
     def __init__(self, widths: Sequence[int], width_in: int) -> None:
         super().__init__()
-        if FINEST * 2 ** (len(widths) - 1) != FACTOR:
-            raise ValueError(f"a refiner has widths at 1/4, 1/8, 1/16 and 1/32 of the image's side, not {len(widths)}")
         pixels, steps = 3 * FINEST**2, list(itertools.pairwise(widths))
-        self.enter = nn.Conv2d(pixels, widths[0], 3, padding=1)
+        self.enter = nn.Conv2d(3, widths[0], 3 * FINEST, stride=FINEST, padding=FINEST)
         self.read = nn.Conv2d(width_in, widths[-1], 1)
         self.encoder = nn.ModuleList(Block(width) for width in widths)
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in steps)
@@ -172,7 +176,7 @@ class Refiner(nn.Module):
 
     def forward(self, images: Tensor, latents: Tensor) -> Tensor:
         """Mend images (B, 3, 32h, 32w) of latents (B, D, h, w)."""
-        h: Tensor = self.enter(F.pixel_unshuffle(images, FINEST))
+        h: Tensor = self.enter(images)
         skips = []
         for block, down in zip(self.encoder, self.down, strict=False):
             skips.append(block(h))

@@ -75,6 +75,14 @@ def test_edges_are_sharpened_without_rings() -> None:
     torch.testing.assert_close(sharpened(blurred), expected)
 
 
+def test_training_in_half_precision_filters_in_full() -> None:
+    torch.manual_seed(0)
+    picture = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        filtered = postfilter(picture, 32)
+    assert torch.equal(filtered, postfilter(picture, 32))
+
+
 def test_grain_shrinks_and_planes_stay() -> None:
     torch.manual_seed(0)
     grain = LEVEL * torch.rand(1, 3, 64, 64) * 4

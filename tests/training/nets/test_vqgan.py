@@ -70,8 +70,14 @@ def test_a_refiner_is_silent_at_first_and_mends_what_it_is_given() -> None:
     changed[:, :, :4, :4] += 1
     difference = network.mend(changed, latents) - network.mend(drawn, latents)
     assert difference[..., 4:12, 4:12].abs().max() > 0 and not torch.equal(network(latents), drawn)
-    with pytest.raises(ValueError, match="1/4, 1/8, 1/16 and 1/32 of the image's side, not 3"):
-        VQGAN(replace(TINY, refiner=(8, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"refiner": (8, 8, 8)}, {"decoder": (8, 8, 8), "decoder_blocks": (1, 1, 1)}, {"decoder": ()}]
+)
+def test_levels_that_are_not_those_of_the_paths_are_refused(wrong: dict[str, tuple[int, ...]]) -> None:
+    with pytest.raises(ValueError, match="have four|has four"):
+        replace(TINY, **wrong)
 
 
 def test_attention_sees_the_whole_image() -> None:
