@@ -7,6 +7,7 @@ card of the bundle, which plots show: of seed 0, and without guidance.
 """
 
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,10 +16,27 @@ from benchmarks import common
 from export.provenance import fid, record
 from export.study import classifier
 from genfast.bundles.manifest import Figure
-from genfast.metrics.evaluate import evaluate, references
+from genfast.metrics.evaluate import Score, evaluate, references
 from genfast.models.diffusion import DiffusionModel
 from genfast.samplers.options import AncestralOptions
+from genfast.types import Pixels, Tokens
 from training.data import fashion_mnist
+
+
+def named(scores: Sequence[Score], images: Pixels, asked: Tokens | None) -> dict[str, float]:
+    """Figures by name: the scores of garments [N, 28, 28, 1] and, where classes [N] were asked for, those seen."""
+    figures: dict[str, float] = {}
+    for score in scores:
+        kid = (score.kid or 0) * 1000
+        own = {"FID": score.fid, "KID x 1000": kid, "precision": score.precision, "recall": score.recall}
+        figures |= {f"{score.features}, {name}": value for name, value in own.items() if value is not None}
+    if asked is None:
+        return figures
+    right = classifier()(images).argmax(1).numpy() == asked
+    figures["class asked for = class seen"] = float(right.mean())
+    return figures | {
+        f"... of {name}": float(right[asked == label].mean()) for label, name in enumerate(fashion_mnist.CLASSES)
+    }
 
 
 def measured(model: DiffusionModel, n: int, seed: int, guidance: float) -> tuple[dict[str, float], list[Figure]]:
@@ -27,16 +45,9 @@ def measured(model: DiffusionModel, n: int, seed: int, guidance: float) -> tuple
     images = model.sample(n, seed=seed, options=options)
     scores = evaluate([images], references("fashion-mnist-test", device="cpu"))
     what = f"{model.steps} steps" + (f", guidance {guidance:g}" if options else "")
-    figures: dict[str, float] = {}
-    for score in scores:
-        kid = (score.kid or 0) * 1000
-        own = {"FID": score.fid, "KID x 1000": kid, "precision": score.precision, "recall": score.recall}
-        figures |= {f"{what}: {score.features}, {name}": value for name, value in own.items() if value is not None}
-    if model.bundle.manifest.classes:
-        seen, asked = classifier()(images).argmax(1).numpy(), np.arange(n) % len(fashion_mnist.CLASSES)
-        figures[f"{what}: class asked for = class seen"] = float((seen == asked).mean())
-        for label, name in enumerate(fashion_mnist.CLASSES):
-            figures[f"{what}: ... of {name}"] = float((seen == asked)[asked == label].mean())
+    asked = np.arange(n) % len(fashion_mnist.CLASSES) if model.bundle.manifest.classes else None
+    found = named(scores, images, asked)
+    figures = {f"{what}: {name}": value for name, value in found.items()}
     return figures, [fid(s.features, what, s.fid, s.protocol) for s in scores]
 
 

@@ -56,7 +56,7 @@ def measure(preset: str, threads: int) -> dict[str, float]:
         model = genfast.load(str(out), device="cpu", threads=threads)
         assert isinstance(model, DiffusionModel)
         rivals = {
-            "genfast": model._step(np.zeros(1, np.int64)),
+            "genfast": model.step(np.zeros(1, np.int64)),
             "eager": eager(weights, preset, torch.contiguous_format),
             "eager, channels last": eager(weights, preset, torch.channels_last),
         }

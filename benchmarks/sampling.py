@@ -49,7 +49,7 @@ def sampling(threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
     model = genfast.load("fashion28", steps=4, device="cpu", threads=threads)
     assert isinstance(model, DiffusionModel)
-    own, latent = model._step, model.bundle.manifest.latent
+    own, latent = model.step, model.bundle.manifest.latent
 
     def draw(make: Make, batch: int, steps: int = 4) -> Callable[[], Pixels]:
         step, indices = make(np.arange(batch) % 10), range(batch)

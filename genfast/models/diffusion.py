@@ -66,7 +66,7 @@ class DiffusionModel(Model):
         if label is None:
             labels[:] = len(manifest.classes)  # none: what is known of x_t tells
         filled = repaint(
-            self._step(labels),
+            self.step(labels),
             picture.transpose(2, 0, 1)[None].astype(np.float32) / 127.5 - 1,  # (1, C, H, W)
             hole,
             chosen,
@@ -93,7 +93,7 @@ class DiffusionModel(Model):
         padding = [indices[-1]] * (size - len(indices)) if self.session.device != "cpu" else []
         taken = self.take(options)
         images = ddgan.sample(
-            self._step(self._labels(indices + padding, label), taken.guidance if taken else 1.0),
+            self.step(self._labels(indices + padding, label), taken.guidance if taken else 1.0),
             steps=self.steps,
             latent=self.bundle.manifest.latent,
             shape=(self.image.channels, self.image.height, self.image.width),
@@ -106,7 +106,7 @@ class DiffusionModel(Model):
     def _pixels(self, state: State) -> Pixels:
         return state.astype(np.uint8, copy=False)  # which it is already
 
-    def _step(self, labels: Tokens, guidance: float = 1.0) -> ddgan.Step:
+    def step(self, labels: Tokens, guidance: float = 1.0) -> ddgan.Step:
         """The step for one batch of these classes [B], whose state stays on the device unless it is guided."""
         run, levels, manifest = self.session.bind(), np.array(self.levels), self.bundle.manifest
         assert manifest.schedule
