@@ -86,9 +86,9 @@ def ddgan(
     """Write a checkpoint's averaged generator to the new folder `out` as a bundle.
 
     The FID of so many `samples` goes into its manifest (with 0 samples, none does), and so do `notes` on the training.
-    `small` rounds the weights to eight bits, and the file with them; arithmetic stays float32. So does `near`, and
-    of what the network shares with that bundle, which it began as, a difference in few levels alone is kept, beside a
-    copy of that bundle's graph: to a history that has the other, as Git's, it adds little.
+    `small` stores the weights in eight bits; arithmetic stays float32. `near` does so, too, but stores weights that the
+    network shares with that bundle, from which its training started, as small differences, beside a copy of that
+    bundle's graph. A Git history that has the other bundle grows little.
 
     Raises:
         UsageError: `checkpoint` is none of a generator of a few steps, or `out` exists.

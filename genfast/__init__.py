@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from genfast.api import (
         AncestralOptions,
+        GenfastError,
         MaskGITOptions,
         Model,
         RandomOrderOptions,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = [
     "AncestralOptions",
+    "GenfastError",
     "MaskGITOptions",
     "Model",
     "RandomOrderOptions",

@@ -15,7 +15,7 @@ import numpy as np
 from genfast import __version__
 from genfast.bench.matmul import product
 from genfast.bundles import hub
-from genfast.errors import GenfastError
+from genfast.errors import GenfastError, first_line
 from genfast.runtime.cpu import affinity, cores, processor, quota
 from genfast.runtime.session import built, has_driver
 
@@ -71,7 +71,7 @@ def _driver(cuda: str) -> tuple[Finding, list[str]]:
         every = [tuple(line.split(", ", 3)) for line in answer.splitlines()]
         number, gpus = every[0][2], [name for *_, name in _visible(every)]
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
-        fault = f"nvidia-smi does not answer: {str(error).splitlines()[0]}"
+        fault = f"nvidia-smi does not answer: {first_line(error)}"
         return Finding("driver", None, fault=fault, cure="install NVIDIA's driver anew, and restart"), ["unknown"]
     able = _version("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1", "cuDriverGetVersion")
     found, wanted = number + (f", for CUDA {able} at most" if able else ""), f"for CUDA {cuda}" if cuda else None
@@ -142,7 +142,9 @@ def _cache() -> Finding:
     if not (there.is_dir() and os.access(there, os.W_OK)):
         cure = "set GENFAST_CACHE to a folder of your own"
         return Finding("cache", str(folder), fault=f"{there} cannot be written to", cure=cure)
-    return Finding("cache", f"{folder}, {shutil.disk_usage(there).free / 1e9:.1f} GB free")
+    if not (free := shutil.disk_usage(there).free):
+        return Finding("cache", str(folder), fault="there is no room", cure="set GENFAST_CACHE to a folder of your own")
+    return Finding("cache", f"{folder}, {free / 1e9:.1f} GB free")
 
 
 def _environment() -> list[Finding]:

@@ -28,7 +28,7 @@ _SHEET_LIMIT = 400  # images
 
 
 def existing(overwrite: bool, skip: bool) -> Existing:
-    """Raises UsageError for both."""
+    """What to do with files that are there already. Raises UsageError where both options are given."""
     if overwrite and skip:
         raise UsageError("--overwrite and --skip-existing exclude each other; give one")
     return "overwrite" if overwrite else "skip" if skip else "refuse"
@@ -164,7 +164,7 @@ class InpaintFiles:
         if image.is_dir():
             self._open_folders(out)
         elif shard:
-            raise UsageError(f"--shard is about folders of images, and {image} is none; leave it away")
+            raise UsageError(f"--shard is about folders of images, and {image} is none; omit it")
         else:
             self._base = self._single(out)
 
@@ -184,7 +184,7 @@ class InpaintFiles:
             self._endings[""] = out.suffix  # as it is written there
             return out.with_suffix("")
         if named(out):
-            raise UsageError(f"{out} and --format {self.format} contradict each other; leave --format away")
+            raise UsageError(f"{out} and --format {self.format} contradict each other; omit --format")
         if out.suffix.lower() in SUFFIXES and not out.is_dir():
             raise UsageError(f"{out} is of a format that is not written; give a name that ends in .png, .webp or .jpg")
         return out / name
@@ -206,7 +206,7 @@ class InpaintFiles:
             raise InputError(f"{image} holds nothing to be {verb}: masks, and files named *.{verb}.*, are left out")
         for first, second in self._masks.twins() if self._masks else ():
             if found.like(first):
-                raise UsageError(f"{first} and {second} in {mask} are masks of one image; leave one of them away")
+                raise UsageError(f"{first} and {second} in {mask} are masks of one image; omit one of them")
         for first, second in found.twins():
             if self._is_wanted(first):
                 output = next(self._job(first).files)

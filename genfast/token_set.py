@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genfast.attributes import Attribute
@@ -99,14 +100,15 @@ class Writer:
             array[self.done : self.done + len(rows)] = rows
             array.flush()  # before the count, so that what counts as done is done
         self.done += len(grids)
-        if (self.folder / FILE).exists():
-            self._described = about(self.folder)  # other splits may be encoded meanwhile
-        more: dict[str, Any] = {"done": self._described.done | {self.split: self.done}}
-        if names:
-            more["names"] = self._described.names | {self.split: names}
-        self._described = self._described.model_copy(update=more)
-        with atomic(self.folder / FILE) as file:
-            file.write(self._described.model_dump_json(indent=2, exclude_defaults=True).encode())
+        with FileLock(self.folder / f".{FILE}.lock"):  # other splits may be encoded meanwhile
+            if (self.folder / FILE).exists():
+                self._described = about(self.folder)
+            more: dict[str, Any] = {"done": self._described.done | {self.split: self.done}}
+            if names:
+                more["names"] = self._described.names | {self.split: names}
+            self._described = self._described.model_copy(update=more)
+            with atomic(self.folder / FILE) as file:
+                file.write(self._described.model_dump_json(indent=2, exclude_defaults=True).encode())
 
 
 def _room(path: Path, done: int, shape: tuple[int, ...], dtype: npt.DTypeLike) -> "np.memmap[Any, Any]":

@@ -36,7 +36,7 @@ class Pictures:
 
     @cached_property
     def found(self) -> Folder:
-        """Raises InputError where there are none."""
+        """All pictures under the folder. Raises InputError where there are none."""
         return Folder(self.folder)
 
     @cached_property

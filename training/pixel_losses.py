@@ -18,12 +18,16 @@ from training.recipe import config
 @config
 class PixelLossConfig:
     gradients: float = 1.0  # weight of differences between neighbouring pixels, against those of pixels
-    perceptual: float = 0.1
+    perceptual: float = 0.1  # 0: none
     perceptual_from: int = 0  # step
-    adversarial: float = 0.3  # size of the adversarial gradient at the pixels, against that of all else
-    adversarial_from: int = 0  # step
+    adversarial: float = 0.3  # size of the adversarial gradient at the pixels, against that of all else; 0: none
+    adversarial_from: int = 300  # step
     discriminator_warmup: int = 300  # steps before, in which the discriminator alone learns
     lr_discriminator: float = 2e-4
+
+    def __post_init__(self) -> None:
+        if self.adversarial_from < self.discriminator_warmup:
+            raise ValueError("adversarial_from must be discriminator_warmup at least: the discriminator learns before")
 
 
 class PixelLosses:
@@ -44,14 +48,14 @@ class PixelLosses:
         made, pictures = pictures, pictures.detach().float().requires_grad_()
         loss = reconstruction = contrast_error(pictures, images, self.config.gradients)
         figures = {"reconstruction": reconstruction, "psnr": psnr(pictures.detach(), images)}
-        if step >= self.config.perceptual_from:
+        if self.config.perceptual and step >= self.config.perceptual_from:
             with self.fabric.autocast():
                 figures["perceptual"] = self.perceptual(pictures, images)
             loss = loss + self.config.perceptual * figures["perceptual"]
         (gradient,) = torch.autograd.grad(loss, pictures)
-        if step >= self.config.adversarial_from - self.config.discriminator_warmup:
+        if self.config.adversarial and step >= self.config.adversarial_from - self.config.discriminator_warmup:
             figures["loss_d"] = self._update_discriminator(pictures.detach(), images)
-        if step >= self.config.adversarial_from:
+        if self.config.adversarial and step >= self.config.adversarial_from:
             figures["loss_g"] = self._relativistic("generator", pictures, images)
             (adversarial,) = torch.autograd.grad(figures["loss_g"], pictures)
             # The adaptive weight of Esser et al. (eq. 7), taken at the pixels rather than at the last layer.

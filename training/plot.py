@@ -14,18 +14,21 @@ def plot(run: Path, out: Path, prefix: str = "fid") -> None:
 
     Raises:
         FileNotFoundError: the run has no checkpoint.
+        ValueError: it has no such figure.
     """
     summary = saved(newest_checkpoint(run))
     batch = summary["images"] / summary["step"]
     curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
     with (run / "figures.csv").open() as file:
         for row in csv.DictReader(file):
-            if row["name"].startswith(prefix):
-                curves[row["name"]].append((int(row["step"]) * batch / 1000, float(row["value"])))
+            curves[row["name"]].append((int(row["step"]) * batch / 1000, float(row["value"])))
+    if not any(name.startswith(prefix) for name in curves):
+        raise ValueError(f"{run} has no figure that begins with {prefix!r}; it has: {', '.join(sorted(curves))}")
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="thousands of images seen", ylabel=prefix, yscale="log", title=run.name)
     for name, points in curves.items():
-        axes.plot(*zip(*points, strict=True), marker=".", label=name)
+        if name.startswith(prefix):
+            axes.plot(*zip(*points, strict=True), marker=".", label=name)
     axes.grid(which="both", alpha=0.3)
     axes.legend()
     figure.savefig(out, dpi=120)

@@ -1,9 +1,9 @@
 """What every recipe has: a TOML file read whole into frozen dataclasses, which refuse unknown keys."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast, dataclass_transform
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, cast, dataclass_transform
 
-from pydantic import ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ class LoopConfig:
     seed: NonNegativeInt = 0
     warmup: NonNegativeInt = 200  # steps over which the learning rates rise from zero
     decay: NonNegativeInt = 0  # last steps, over which the learning rates fall to zero along a cosine
-    ema: float = 0.999  # decay of the averaged weights a step
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999  # decay of the averaged weights a step
     log_every: PositiveInt = 100
     checkpoint_every: PositiveInt = 1000
     evaluate_every: PositiveInt = 2000  # sample grid and quality figures

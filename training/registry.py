@@ -4,8 +4,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
+from genfast.errors import first_fault
 from training.families.classifier import ClassifierRecipe, ClassifierTraining
 from training.families.ddgan import DDGANRecipe, DDGANTraining
 from training.families.ddpm import DDPMRecipe, DDPMTraining
@@ -28,8 +29,15 @@ FAMILIES = {
 
 
 def read(path: Path) -> Recipe:
-    """Read a recipe from a TOML file; raises ValueError as `validate`."""
-    return validate(tomllib.loads(path.read_text()))
+    """Read a recipe from a TOML file.
+
+    Raises:
+        ValueError: as `validate`, or it is no TOML; the message begins with the path.
+    """
+    try:
+        return validate(tomllib.loads(path.read_text("utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def validate(table: dict[str, Any]) -> Recipe:
@@ -38,7 +46,11 @@ def validate(table: dict[str, Any]) -> Recipe:
     Raises:
         ValueError: unknown family or key, or a value of the wrong type.
     """
-    family = FAMILIES.get(table.get("family", ""))
+    name = table.get("family")
+    family = FAMILIES.get(name) if isinstance(name, str) else None
     if family is None:
-        raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not {table.get('family')!r}")
-    return TypeAdapter(family.recipe).validate_python(table)
+        raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not {name!r}")
+    try:
+        return TypeAdapter(family.recipe).validate_python(table)
+    except ValidationError as error:
+        raise ValueError(first_fault(error)) from error

@@ -105,5 +105,7 @@ def fit_drafts(folder: Path, vqgan: Path, rank: int, channels: int, like: Path |
     grids, told = read(folder, "train", described.done.get("train"))
     table = AttributeTable(described.attributes, told[:, 1:], told[:, 0], described.classes)
     tokens = torch.from_numpy(grids.reshape(len(grids), -1).astype(np.int64))
-    known = load_file(newest_checkpoint(like) / "model.safetensors")["components"] if like else None
+    known = load_file(newest_checkpoint(like) / "model.safetensors").get("components") if like else None
+    if like and known is None:
+        raise ValueError(f"{like} is no run of a prior that reads drafts")
     fit(table, tokens, codec.codebook, rank, channels, known).save(folder)

@@ -17,7 +17,7 @@ from export.graph import BATCHES, Array
 from export.provenance import imported, report
 from export.weights import share_weights
 from genfast.bundles import bundle, external_data
-from genfast.errors import InputError, ModelError
+from genfast.errors import InputError, ModelError, first_line
 from genfast.runtime.session import Session
 
 SIDE = 512  # pixels of the windows, where the graph takes any
@@ -79,7 +79,7 @@ def read(path: Path) -> ModelProto:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # what protobuf raises is its own
-        raise InputError(f"{path} is no ONNX model: {_line(error)}") from error
+        raise InputError(f"{path} is no ONNX model: {first_line(error)}") from error
     if external_data.files(path):
         raise InputError(f"{path} keeps weights in other files; give one file, as onnx.save writes it by default")
     version = max((each.version for each in model.opset_import if each.domain in DOMAINS[:2]), default=0)
@@ -92,7 +92,7 @@ def read(path: Path) -> ModelProto:
     try:
         onnx.checker.check_model(path)
     except Exception as error:
-        raise InputError(f"{path} is no valid ONNX model: {_line(error)}") from error
+        raise InputError(f"{path} is no valid ONNX model: {first_line(error)}") from error
     return model
 
 
@@ -197,7 +197,3 @@ def wrapped(model: ModelProto, image: str, mask: str, scale: float) -> ModelProt
     graph.input.append(make_tensor_value_info("mask", TensorProto.BOOL, ["B", "H", "W", 1]))
     graph.output.append(make_tensor_value_info("filled", TensorProto.UINT8, ["B", "H", "W", 3]))
     return result
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

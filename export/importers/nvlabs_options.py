@@ -120,7 +120,7 @@ def read_config(path: Path) -> dict[str, object]:
         held = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} holds no options as JSON: {error}") from error
     if not isinstance(held, dict):
         raise InputError(f"{path} holds no options as JSON, by name")

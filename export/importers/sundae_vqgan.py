@@ -24,7 +24,7 @@ from export.sundae import PARITY
 from export.weights import share_weights
 from genfast.bundles import bundle
 from genfast.bundles.manifest import Figure
-from genfast.errors import InputError
+from genfast.errors import InputError, first_fault
 from genfast.samplers.options import SundaeOptions
 
 SOURCE = "sundae-vqgan"
@@ -103,8 +103,7 @@ def check_config(config: Path, found: NetConfig, path: Path) -> None:
     except OSError as error:
         raise InputError(f"{config} cannot be read ({error.strerror})") from error
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise InputError(f"{config} is not understood: net.{first['loc'][0]}: {first['msg']}") from error
+        raise InputError(f"{config} is not understood: net.{first_fault(error)}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{config} is no configuration of sundae-vqgan: a JSON or TOML file with a table net"

@@ -19,7 +19,7 @@ from export.vqgan import LEVELS, Decode
 from export.weights import share_weights
 from genfast.bundles import bundle
 from genfast.bundles.manifest import Figure
-from genfast.errors import InputError
+from genfast.errors import InputError, first_fault
 from training.data.images import signed
 
 PREFIX = "first_stage_model."  # of the VQ-GAN's names in the checkpoint of a transformer
@@ -90,9 +90,7 @@ def read_config(path: Path) -> Config:
     try:
         params = _Params.model_validate(model["params"])
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path} is no configuration that is known here: {where}: {first['msg']}") from error
+        raise InputError(f"{path} is no configuration that is known here: {first_fault(error)}") from error
     return Config(params.ddconfig, params.n_embed, params.embed_dim, KINDS[kind])
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from genfast.bundles import external_data
 from genfast.bundles.manifest import FORMAT, File, Manifest
-from genfast.errors import ModelError
+from genfast.errors import ModelError, first_fault
 from genfast.files import atomic
 from genfast.types import Floats
 
@@ -79,9 +79,7 @@ def parse(kind: type[_Document], text: bytes, complaint: str) -> _Document:
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = "".join(f"{key}: " for key in first["loc"])
-        raise ModelError(f"{complaint} that this version reads: {where}{first['msg']}") from error
+        raise ModelError(f"{complaint} that this version reads: {first_fault(error)}") from error
 
 
 def read(directory: Path) -> Bundle:

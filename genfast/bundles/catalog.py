@@ -28,7 +28,7 @@ class Entry:
     licence: str
     variants: tuple[Variant, ...]
     limits: str = ""  # what it cannot do, or is not to be used for
-    familiar_psnr: float | None = None  # dB: of pictures that it knows, what it makes of them is nearer than that
+    familiar_psnr: float | None = None  # dB: least PSNR of a familiar picture that comes back from tokens
     default_steps: int | None = None
     baseline: str | None = None  # the bundle whose figures a plot shows beside
     stand_in: str | None = None  # the model that may draw in its place; its weights are not published

@@ -66,7 +66,7 @@ def here(name_or_path: str, steps: int | None = None, loss: str | None = None) -
     unknown, UsageError where there are no such weights.
     """
     path = Path(name_or_path)
-    if name_or_path not in catalog.entries() and path.is_dir():
+    if name_or_path and name_or_path not in catalog.entries() and path.is_dir():
         return path
     entry = catalog.entry(name_or_path)
     name = entry.variant(steps, loss).bundle

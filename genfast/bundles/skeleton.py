@@ -68,7 +68,7 @@ def locate(name: str) -> Path | None:
 
 
 def read(folder: Path) -> Skeleton:
-    """Raises ModelError where it is damaged."""
+    """The skeleton in a folder. Raises ModelError where it is damaged."""
     path = folder / INDEX
     return bundle.parse(Skeleton, path.read_bytes(), f"{path} is not a skeleton")
 

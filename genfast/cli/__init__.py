@@ -93,7 +93,7 @@ def _run() -> int | None:
             raise
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
         if isinstance(error, MemoryError):
-            message = f"out of memory; a smaller batch or image takes less ({error})"
+            message = "out of memory; a smaller batch or image takes less" + (f" ({error})" if str(error) else "")
         message = one_line(message)
         code = getattr(error, "exit_code", InputError.exit_code if isinstance(error, OSError) else 1)
         print("genfast: error:", message, file=sys.stderr)

@@ -90,7 +90,7 @@ def fid(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Measure what shards wrote there; where they read a folder, --against another.",
+            help="Measure what shards wrote there. Where shards read a folder, also give --against.",
             rich_help_panel=MACHINES,
         ),
     ] = None,
@@ -120,21 +120,21 @@ def fid(
     if a and not b and given == ["against"]:
         raise UsageError(f"to measure {a} against images, name these second: genfast fid {a} {against}")
     if known and given:
-        raise UsageError(f"--{given[0]} is about images to draw, but {known} is given; leave one of them away")
+        raise UsageError(f"--{given[0]} is about images to draw, but {known} is given; omit one of them")
     extractor = None if features == "all" else features
     seeing: Json = {"device": "cpu" if ray else device.split(",")[0], "threads": threads}
     reading: Json = {**seeing, "resize": _size(resize)}
     if resize and not a:
-        raise UsageError("--resize is about the images of folders; leave it away")
+        raise UsageError("--resize is about the images of folders; omit it")
     part = shard(share, ray)
     if ray and known:
-        raise UsageError("--ray is about images to draw; leave it away, or share a folder out by --shard")
+        raise UsageError("--ray is about images to draw; omit it, or share a folder out by --shard")
     if (out is None) != (part is None) or (skip_existing and not part):
         raise UsageError("--shard, --out and --skip-existing go together: genfast fid --shard K/N --out FOLDER")
     if a and merge:
         raise UsageError(f"--merge measures what shards wrote, not {a}; give --against {a} to measure against it")
     if (part or merge) and (b or save_stats or plot or (part and (merge or against))):
-        raise UsageError("a shard measures nothing, and --merge only what shards wrote; leave the rest away")
+        raise UsageError("--shard and --merge take no second folder, --save-stats or --plot, and --shard no --against")
 
     if save_stats:
         if a is None or b is not None:
@@ -273,7 +273,7 @@ def _check_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise UsageError("--plot needs matplotlib; install genfast[plot], or leave it away") from error
+        raise UsageError("--plot needs matplotlib; install genfast[plot], or omit it") from error
 
 
 def _watched(batches: "Iterable[Seen]", total: int, label: str) -> "Iterator[Seen]":

@@ -61,11 +61,11 @@ def _is_known(params: "GenerationParams") -> bool:
     loss = params.options.get("loss")
     try:
         here = hub.here(params.model, params.steps, str(loss) if loss else None)
+        return bundle.read(here).sha256 == params.bundle
     except AbsentError:
         return True
-    except GenfastError:  # no such variant
+    except GenfastError:  # no such variant, or a damaged bundle
         return False
-    return bundle.read(here).sha256 == params.bundle
 
 
 def _model(name: str) -> Json:

@@ -121,9 +121,9 @@ def inpaint(
     if piped and image.is_dir():
         raise UsageError(f"standard output takes one image, and {image} is a folder; name a folder with --out")
     if piped and (n > 1 or history or as_json):
-        raise UsageError("standard output takes one image alone; give --out, or leave -n, --history and --json away")
+        raise UsageError("standard output takes one image alone; give --out, or omit -n, --history and --json")
     if invert and mask is None:
-        raise UsageError("--invert is about a mask; give one, or leave it away")
+        raise UsageError("--invert is about a mask; give one, or omit it")
     if piped and sys.stdout.name == os.devnull:
         raise UsageError("standard output is closed; name a file with --out")
     if ray and image == STDIN:
@@ -135,7 +135,7 @@ def inpaint(
         jobs.prepare()
     painter = api.load(model, steps=steps, device=device, threads=threads, ray=ray)
     if n > 1 and not painter.varied:
-        raise UsageError(f"{painter.name} has one fill for a hole, not {n}; leave -n away")
+        raise UsageError(f"{painter.name} has one fill for a hole, not {n}; omit -n")
     if seed and not painter.varied:
         print(f"genfast: {painter.name} has one fill for a hole, whatever the seed", file=sys.stderr)
     asked = settings(set)
@@ -150,7 +150,7 @@ def inpaint(
         history=history,
         format=jobs.format,
         options=chosen(painter, painter.fill_options, given),
-        said={**said_of(asked), **said(given)},
+        said={**said_of(asked), **said(given, painter.fill_options)},
     )
     paint = Paint(Delivery(collect=True), repaint, mask)
     for job in jobs.kept():

@@ -119,7 +119,7 @@ def delivery(folder: Path, ray: str | None, collect: bool) -> "AbstractContextMa
     from genfast.tasks.delivery import Delivery, shared
 
     if collect and ray is None:
-        raise UsageError("--collect is about --ray; leave it away, or give both")
+        raise UsageError("--collect is about --ray; omit it, or give both")
     return shared(folder.absolute()) if ray and not collect else nullcontext(Delivery(collect))
 
 
@@ -139,7 +139,7 @@ def settings(given: list[str] | None) -> dict[str, str]:
         if not (name and equals and value):
             raise UsageError(f"--set takes a name and a value, as in hair=bun; not {text!r}")
         if name.lower() in map(str.lower, pairs):
-            raise UsageError(f"--set {name} is given twice; leave one of them away")
+            raise UsageError(f"--set {name} is given twice; omit one of them")
         pairs[name] = value
     return dict(sorted(pairs.items()))
 
@@ -167,7 +167,7 @@ def sampler_options(*more: type[Options]) -> Callable[[Callable[..., None]], Cal
         option = Annotated[kind | None, typer.Option(f"--{flag(name)}", help=help, rich_help_panel=SAMPLING)]  # type: ignore[valid-type]
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
 
-    added = [parameter("sampler", Literal[tuple(SAMPLERS)], "Of tokens; by default what the model's card says.")]
+    added = [parameter("sampler", Literal[tuple(SAMPLERS)], "Sampler of tokens; the default is in the model's card.")]
     for name, each in settings.items():
         whose = "" if len(takers[name]) == len(SAMPLERS) else f" ({', '.join(takers[name])})"
         added.append(parameter(name, each.type, each.metadata["help"] + whose))
@@ -196,7 +196,7 @@ def chosen(model: "Model", default: Options | None, given: Given) -> Options | N
     if not given:
         return None
     classes = model.bundle.manifest.classes
-    unguided = UsageError(f"these weights of {model.name} know no classes to be guided to; leave --guidance away")
+    unguided = UsageError(f"these weights of {model.name} know no classes to be guided to; omit --guidance")
     if default is None and given.keys() == {"guidance"} and not classes:
         raise unguided
     sampler = str(given.get("sampler") or (default and default.sampler))
@@ -211,6 +211,8 @@ def chosen(model: "Model", default: Options | None, given: Given) -> Options | N
     return taken
 
 
-def said(given: Given) -> Given:
-    """What was given, by the names of the command line."""
-    return {flag(name): value for name, value in given.items()}
+def said(given: Given, default: Options | None) -> Given:
+    """What was given and is not the `default`, by the names of the command line."""
+    sampler = given.get("sampler")
+    same = default if default and sampler in (None, default.sampler) else None  # another has other defaults
+    return {flag(name): value for name, value in given.items() if getattr(same, name, None) != value}

@@ -1,6 +1,7 @@
 """`genfast reconstruct`: pictures to tokens and back."""
 
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,11 @@ def reconstruct(
     if len(images) > 1 and outputs.named(out):
         raise UsageError(f"{out} is one file, and there are {len(images)} images; name a folder with --out")
     todo = [outputs.InpaintFiles(image, None, out, existing=existing, mark=outputs.RECONSTRUCTED) for image in images]
+    written: dict[Path, Path] = {}
+    for job in (job for each in todo if len(todo) > 1 for job in chain(each, each.kept())):
+        ((path,),) = job.outputs
+        if (first := written.setdefault(path, job.image)) is not job.image:
+            raise UsageError(f"{first} and {job.image} would both become {path}; rename one of them")
     for each in todo:
         each.prepare()
     loaded = tokenizer(api.load(model, device=device, threads=threads))
@@ -57,12 +63,11 @@ def reconstruct(
         for files, job in ((each, job) for each in todo for job in each):
             told: Json = {"image": str(job.image)}
             ((path,),) = job.outputs
-            if existing == "refuse" and path.exists():  # of another image of this run
-                raise UsageError(f"{path} would be written twice; rename {job.image}")
+            advance(1)
             try:
                 picture = io.read(job.image)
             except InputError as error:
-                if not files.image.is_dir():
+                if len(images) == 1 and not files.image.is_dir():
                     raise
                 say(one_line(str(error)))
                 listed.append(told | {"error": str(error)})
@@ -81,7 +86,6 @@ def reconstruct(
                 listed.append(told | {"path": str(path), "psnr": ratio})
             else:
                 print(f"{path} {ratio:.2f} dB", flush=True)
-            advance(1)
     if as_json:
         print_json({"model": loaded.name, "images": listed, "psnr": total / done if done else None})
     elif done > 1:

@@ -56,7 +56,7 @@ def sample(
     out: Annotated[Path, typer.Option(help="Folder to write to; made where it does not exist.")] = Path("."),
     format: Annotated[
         Literal["png", "webp", "jpeg"],
-        typer.Option(help="Of the files: png and webp lose nothing.", rich_help_panel=OUTPUT),
+        typer.Option(help="Format of the files; png and webp are lossless.", rich_help_panel=OUTPUT),
     ] = "png",
     start: Annotated[
         int, typer.Option(min=0, help="Index of the first image in the seed's row.", rich_help_panel=OUTPUT)
@@ -119,7 +119,7 @@ def sample(
         label=label,
         attributes=asked,
         options=options,
-        said={**said(given), **said_of(asked)},
+        said={**said(given, sampler.options), **said_of(asked)},
         drawn_by=drawn_by,
     )
 

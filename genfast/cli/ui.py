@@ -24,7 +24,7 @@ def ui(
 ) -> None:
     """Paint masks and draw pictures on a page in the browser; print its address.
 
-    The page is for who has its address alone. What it saves are the very files that the other commands write.
+    Only someone who has the address can use the page. It saves the very files that the other commands write.
     """
     try:
         from genfast.ui import guard, server

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,9 @@ _BATCH = 2**26  # bytes of the images of a folder that are read at a time
 class Folder:
     """The images under a folder, chosen by suffix, in the order of their paths. Hidden ones are passed over.
 
-    Their names lie in a temporary database, so that memory does not grow with their number. Raises InputError where
-    there is no folder, or nothing in it.
+    So are sheets, strips and histories that genfast wrote, unless there is nothing else. Names lie in a temporary
+    database, so that memory does not grow with their number. Raises InputError where there is no folder, or nothing in
+    it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,10 +37,15 @@ class Folder:
         # Kept on disk where it grows. Names are bytes: on Linux they need not be text.
         self._names = sqlite3.connect("", check_same_thread=False)
         self._names.execute("CREATE TABLE image (sort BLOB PRIMARY KEY, stem BLOB) WITHOUT ROWID")
-        self._names.executemany("INSERT INTO image VALUES (?, ?)", map(_keys, _walk(folder, "")))
         self._names.execute("CREATE INDEX by_stem ON image (stem)")
+        self._insert(name for name in _walk(folder, "") if not _shows_several(folder / name))
+        if not len(self):
+            self._insert(_walk(folder, ""))
         if not len(self):
             raise InputError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))})")
+
+    def _insert(self, names: Iterable[str]) -> None:
+        self._names.executemany("INSERT INTO image VALUES (?, ?)", map(_keys, names))
 
     def __len__(self) -> int:
         count: int = self._names.execute("SELECT count(*) FROM image").fetchone()[0]
@@ -88,11 +94,6 @@ def _path(sort: bytes) -> Path:
     return Path(os.fsdecode(sort.replace(b"\0", b"/")))
 
 
-def find(folder: Path) -> list[Path]:
-    """The paths of all images under a folder, in their order. Raises InputError as Folder does."""
-    return [folder / path for path in Folder(folder)]
-
-
 def read_all(paths: Sequence[Path], side: int | None = None) -> Pixels:
     """Read images of one shape: uint8 [N, H, W, C], those larger than `side` shrunk by a whole factor.
 
@@ -102,14 +103,8 @@ def read_all(paths: Sequence[Path], side: int | None = None) -> Pixels:
 
 
 def pictures(folder: Path) -> Iterator[Path]:
-    """The images under a folder, without sheets and histories that genfast wrote, unless there is nothing else.
-
-    Raises InputError as Folder does.
-    """
-    found = Folder(folder)
-    paths = (folder / path for path in found if not _shows_several(folder / path))
-    first = next(paths, None)
-    return chain([first], paths) if first else (folder / path for path in found)
+    """The paths of all images under a folder, in their order. Raises InputError as Folder does."""
+    return (folder / path for path in Folder(folder))
 
 
 def read_folder(

@@ -42,7 +42,8 @@ class GenerationParams(BaseModel):
 
     def command(self, model: str) -> str:
         """What draws the image again, by a model of that name or in that folder."""
-        verb = f"inpaint {shlex.join(self.inpainted)}" if self.inpainted else "sample"
+        files = [f"./{name}" if name.startswith("-") else name for name in self.inpainted or ()]
+        verb = f"inpaint {shlex.join(files)}" if files else "sample"
         words = f"genfast {verb} --model {shlex.quote(model)} --steps {self.steps} --seed {self.seed}"
         words += f" -n {self.n}" if self.inpainted else f" --start {self.index} -n {self.n}"
         every = ((name, option if isinstance(option, tuple) else (option,)) for name, option in self.options.items())

@@ -114,8 +114,15 @@ def opaque(photo: Photo, name: str) -> tuple[Photo, Mask]:
     """
     if photo.alpha is None or not (hole := photo.alpha == 0).any():
         raise InputError(f"{name} has no transparent pixels to fill; give a mask, in which white repaints")
-    alpha = np.where(hole, np.uint8(255), photo.alpha)
-    return replace(photo, alpha=None if (alpha == 255).all() else alpha), hole
+    photo = shown(photo, hole)
+    return (replace(photo, alpha=None) if np.all(photo.alpha == 255) else photo), hole
+
+
+def shown(photo: Photo, hole: Mask) -> Photo:
+    """A photo whose fully transparent pixels are opaque in a hole [H, W], since they are to be filled."""
+    if photo.alpha is None:
+        return photo
+    return replace(photo, alpha=np.where(hole & (photo.alpha == 0), np.uint8(255), photo.alpha))
 
 
 def loses_meaning(photo: Photo, format: Format) -> bool:

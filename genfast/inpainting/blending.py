@@ -17,8 +17,8 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G, B (ITU-R BT.601)
 def smooth(values: Floats, known: Mask) -> Floats:
     """Values f32 [H, W, C] where they are `known` [H, W], elsewhere their smooth continuation, 0 where none is.
 
-    In the depth about the solution of Laplace's equation with the known values at its boundary. That one forgets fine
-    detail of the boundary, such as an outline that meets it, within a pixel; so it begins with the nearest values.
+    Far from the boundary this is close to the solution of Laplace's equation with the known values there. That loses
+    fine detail, such as an outline that meets the boundary, within a pixel; so values start from the nearest ones.
     """
     values = np.where(known[..., None], values, np.float32(0))
     if known.all() or not known.any():

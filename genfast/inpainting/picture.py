@@ -95,12 +95,15 @@ class Repaint:
         if entry and entry.familiar_psnr and near is not None and near < entry.familiar_psnr:
             known = f"what {self.drawn_by.model} was trained on ({entry.summary})"
             say(f"{name} is unlike {known}: its fill may not suit it")
-        return picture, masks.grown(hole, self.grow), found
+        grown = masks.grown(hole, self.grow)
+        return photo.shown(picture, grown), grown, found
 
-    def params(self, index: int, names: tuple[str, ...]) -> GenerationParams:
-        """What makes a fill again, by its index; `names` are those of the files of the picture and of its mask."""
-        edge = {"grow": self.grow, "feather": self.feather, "context": self.context}
-        told = {**edge, "invert": self.invert, "history": self.history}
+    def params(self, index: int, names: tuple[str, ...], history: bool = False) -> GenerationParams:
+        """What makes a fill, or its history, again, by its index.
+
+        `names` are those of the files of the picture and of its mask.
+        """
+        told = {"grow": self.grow, "context": self.context, "invert": self.invert, "history": history}
         chosen: dict[str, OptionValue] = {name: value for name, value in told.items() if value}
         chosen |= {} if self.format == "png" else {"format": self.format}
         chosen |= {} if self.feather is None else {"feather": self.feather}

@@ -37,7 +37,7 @@ def between(
     if x and y:
         for path, side in (a, x), (b, y):
             if features and not _saw(features, side.about, device, threads):
-                raise InputError(f"{path} was not seen by {features}; leave --features away")
+                raise InputError(f"{path} was not seen by {features}; omit --features")
         return [compare(x, y, 0.0)]
     makers = [side.about.extractor for side in held if side]
     shapes = (shape(path, resize) for path in (a, b))

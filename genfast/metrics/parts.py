@@ -27,7 +27,9 @@ def path(folder: Path, part: Part, dataset: str, extractor: str) -> Path:
     """Where the statistics of a part belong."""
     drawn = part.drawn
     guided = f"guided-{drawn.guidance:g}" if drawn and drawn.guidance != 1 else None
-    what = [drawn.model, drawn.loss, guided, drawn.steps, drawn.seed] if drawn else [dataset]
+    # Attributes by a hash of them: their names and values may not be those of files.
+    settings = hashlib.sha256(repr(drawn.attributes).encode()).hexdigest()[:8] if drawn and drawn.attributes else None
+    what = [drawn.model, drawn.loss, settings, guided, drawn.steps, drawn.seed] if drawn else [dataset]
     words = [str(word) for word in (*what, extractor) if word is not None]
     return folder / f"{'-'.join(words)}-{part.shard}-of-{part.shards}.npz"
 
@@ -167,7 +169,7 @@ def measure(
         known = reference(features or about.extractor, drawn.reference if drawn else "", about.resize)
         measured.append((found, compare(found.whole, known, 0.0)))
     if not measured:
-        raise InputError(f"{folder} holds nothing that {features} saw; leave --features away")
+        raise InputError(f"{folder} holds nothing that {features} saw; omit --features")
     return measured
 
 
@@ -203,8 +205,8 @@ def merge(parts: Sequence[Statistics]) -> Statistics:
     if missing or moments.n != part.images:
         name = path(Path(), part, about.dataset, about.extractor)
         raise InputError(
-            f"of {name} and its like, {len(missing)} parts of {part.shards} are missing, such as "
-            f"{missing[0]}-of-{part.shards}"
+            f"{name} and its like are of {part.images} images in {part.shards} parts, of which there are "
+            f"{part.shards - len(missing)}; shard {missing[0]}/{part.shards} of so many images is missing"
             if missing
             else f"{name} and its like know {moments.n} images of {part.images}"
         )

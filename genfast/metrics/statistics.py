@@ -133,7 +133,8 @@ class Statistics:
         except FileNotFoundError as error:
             raise InputError(f"{path} does not exist") from error
         except Exception as error:  # zip, zlib and numpy raise all sorts
-            raise InputError(f"{path} is not a statistics file; write one with `genfast fid --save-stats`") from error
+            cure = "write it again, with `genfast fid --save-stats` or --shard"
+            raise InputError(f"{path} is not a statistics file, or is damaged; {cure}") from error
         d = mean.size
         n = about.n
         if part != (about.part is not None):

@@ -211,7 +211,7 @@ class Model(ABC):
             return label
         able = self._able(attributes, self.bundle.manifest.classes)
         if len(able) > 1:
-            raise UsageError(f"what is set may be of class {' or '.join(able)}; give one by --class")
+            raise UsageError(f"what is set fits several classes: {', '.join(able)}; choose one by --class")
         return able[0] if able else None
 
     def attributes_of(

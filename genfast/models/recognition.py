@@ -12,7 +12,7 @@ from genfast.samplers.noise import Purpose, uniform
 from genfast.types import Floats, Mask
 
 SWEEPS = 16
-HOT, COLD = 1e4, 400.0  # errors that count as one, of the first sweep and of the last: those of neighbours are alike
+HOT, COLD = 1e4, 400.0  # how many correlated errors count as one, in the first sweep and in the last
 TINY = 1e-6
 SHOWN = 0.6  # share of a picture that attributes explain at least, where it has any of them
 

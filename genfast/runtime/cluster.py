@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, NoReturn
 
-from genfast.errors import DeviceError, GenfastError, ModelError, UsageError
+from genfast.errors import DeviceError, GenfastError, ModelError, UsageError, first_line
 from genfast.models.base import Done, Item, Made, Model
 from genfast.runtime.cpu import cores
 from genfast.runtime.workers import call
@@ -121,8 +121,7 @@ def _made(ray: Any, reference: object) -> Any:
 def _fail(error: Exception) -> NoReturn:
     if "No module named 'genfast'" in str(error):
         raise DeviceError("a machine of the cluster has no genfast; install genfast[ray] on all") from error
-    first = next((line for line in str(error).splitlines() if line), type(error).__name__)
-    raise DeviceError(f"the Ray cluster cannot do the work: {first}") from error
+    raise DeviceError(f"the Ray cluster cannot do the work: {first_line(error)}") from error
 
 
 def _connect(address: str) -> Any:
@@ -143,8 +142,7 @@ def _connect(address: str) -> Any:
                     socket.create_connection((match[1], int(match[2])), _PATIENCE).close()  # Ray would wait for minutes
                 ray.init(address, **how)
             except (OSError, RuntimeError, ValueError, OverflowError) as error:
-                first = next(iter(str(error).splitlines()), type(error).__name__)
-                raise DeviceError(f"no Ray cluster can be reached at {address}: {first}") from error
+                raise DeviceError(f"no Ray cluster can be reached at {address}: {first_line(error)}") from error
     return ray
 
 

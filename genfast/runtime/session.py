@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from genfast.errors import DeviceError, ModelError, UsageError
+from genfast.errors import DeviceError, ModelError, UsageError, first_line
 from genfast.runtime.cpu import cores
 
 Ort = Any  # objects of onnxruntime, which has no types
@@ -85,9 +85,7 @@ class Session:
             try:
                 import onnxruntime
             except ImportError as error:
-                raise DeviceError(
-                    f"onnxruntime cannot be imported: {_first_line(error)}; see genfast doctor"
-                ) from error
+                raise DeviceError(f"onnxruntime cannot be imported: {first_line(error)}; see genfast doctor") from error
 
             if accelerator and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
                 return "this onnxruntime has no CUDA; install onnxruntime-gpu (x86-64 Linux or Windows)"
@@ -104,7 +102,7 @@ class Session:
                     disabled_optimizers=["ConstantFolding"] if self._once else None,
                 )
             except Exception as error:  # onnxruntime's errors share no base
-                return _first_line(error)
+                return first_line(error)
         # get_available_providers() and get_device() name CUDA on machines that have none; a session does not.
         if not accelerator or "CUDAExecutionProvider" in self._session.get_providers():
             return None
@@ -176,9 +174,9 @@ class Session:
             yield
         except Exception as error:  # onnxruntime's errors share no base
             if self.device == "cpu":
-                raise ModelError(f"{self.path} failed: {_first_line(error)}") from error
+                raise ModelError(f"{self.path} failed: {first_line(error)}") from error
             raise DeviceError(
-                f"{self.path} failed on {self.device}: {_first_line(error)}; try a smaller batch"
+                f"{self.path} failed on {self.device}: {first_line(error)}; try a smaller batch"
             ) from error
         finally:
             self.seconds += time.perf_counter() - began
@@ -222,10 +220,6 @@ def has_driver() -> bool:
 def _warn(obstacle: str) -> None:
     """Once: a command may have many sessions."""
     _log.warning("genfast: running on the CPU: %s", obstacle)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 @contextmanager

@@ -72,9 +72,9 @@ def denoise(
 
 
 def is_guided(alpha_bar: float) -> bool:
-    """Whether guidance pays at a level of noise: of much, it costs variety, of little it gains nothing.
+    """Whether to guide at this level of noise (Kynkäänniemi et al. 2024).
 
-    (Kynkäänniemi et al. 2024.)
+    At high noise guidance reduces variety, and at low noise it has no effect.
     """
     low, high = GUIDED
     return low < math.log(alpha_bar / (1 - alpha_bar)) < high

@@ -4,8 +4,16 @@ import numpy as np
 
 from genfast.samplers.noise import Purpose
 from genfast.samplers.options import MaskGITOptions
-from genfast.samplers.token_step import Callback, TokenBatch, TokenNetwork, largest, temperatures, token_step
-from genfast.types import Mask, Tokens
+from genfast.samplers.token_step import (
+    Callback,
+    TokenBatch,
+    TokenNetwork,
+    largest,
+    redrawable,
+    temperatures,
+    token_step,
+)
+from genfast.types import Tokens
 
 
 def maskgit(
@@ -27,7 +35,7 @@ def maskgit(
             tokens,
             step,
             known=known,
-            update=free & turn(known, batch.shape, step),
+            update=free & redrawable(known, batch.shape, step),
             temperature=temperature,
             guidance=options.guidance,
             return_prob=True,
@@ -40,15 +48,3 @@ def maskgit(
         if callback:
             callback(tokens.copy())
     return tokens
-
-
-def turn(known: Mask, shape: tuple[int, int], step: int) -> Mask:
-    """Which tokens may be drawn at a step: all [B, N] or, of an image whose tokens are all known, every other one.
-
-    While an image is refined, what was drawn in the dark can still be mended, on the black and the white squares of a
-    chessboard in turn, so that no two neighbours change at once.
-    """
-    colour = np.indices(shape).sum(0).ravel() % 2  # of squares
-    refining = known.all(1, keepdims=True)  # (B, 1)
-    whose: Mask = ~refining | (colour == step % 2)
-    return whose

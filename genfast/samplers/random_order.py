@@ -4,10 +4,17 @@ With one token a step this is the order-agnostic sampler of ARDM (Hoogeboom et a
 their parallel one.
 """
 
-from genfast.samplers.maskgit import turn
 from genfast.samplers.noise import Purpose
 from genfast.samplers.options import RandomOrderOptions
-from genfast.samplers.token_step import Callback, TokenBatch, TokenNetwork, largest, temperatures, token_step
+from genfast.samplers.token_step import (
+    Callback,
+    TokenBatch,
+    TokenNetwork,
+    largest,
+    redrawable,
+    temperatures,
+    token_step,
+)
 from genfast.types import Tokens
 
 
@@ -31,7 +38,7 @@ def random_order(
             tokens,
             step,
             known=known,
-            update=kept & turn(known, batch.shape, step),
+            update=kept & redrawable(known, batch.shape, step),
             temperature=temperature,
             guidance=options.guidance,
         )

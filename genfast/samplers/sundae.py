@@ -16,8 +16,8 @@ def sundae(
 ) -> Tokens:
     """Predict all tokens from all tokens, and draw a random share of them anew at each step: tokens [B, N].
 
-    An image is finished, and leaves the batch, when as many draws in a row as it has tokens to draw changed nothing.
-    Those of a single step would say little: half of the tokens of a small hole may be no token at all.
+    An image is finished, and leaves the batch, when the last N draws changed no token, N being the number of its free
+    tokens. The draws of one step alone would say little: half of the tokens of a small hole may be no token at all.
     """
     tokens, free = batch.initial(network.vocabulary), batch.free
     if callback:

@@ -151,6 +151,18 @@ def token_step(
     return np.asarray(drawn), np.asarray(probability)
 
 
+def redrawable(known: Mask, shape: tuple[int, int], step: int) -> Mask:
+    """Which tokens may be drawn at a step: all [B, N] or, of an image whose tokens are all known, every other one.
+
+    While an image is refined, what was drawn in the dark can still be mended, on the black and the white squares of a
+    chessboard in turn, so that no two neighbours change at once.
+    """
+    colour = np.indices(shape).sum(0).ravel() % 2  # of squares
+    refining = known.all(1, keepdims=True)  # (B, 1)
+    allowed: Mask = ~refining | (colour == step % 2)
+    return allowed
+
+
 def largest(scores: npt.NDArray[np.floating], among: Mask, share: float) -> Mask:
     """Where the largest scores of each row lie: a share, rounded up, of those `among` which to choose, all [B, N]."""
     order = np.argsort(np.where(among, -scores, np.inf), axis=1, kind="stable")

@@ -55,9 +55,9 @@ class Paint:
     masks: Path | None  # that were given: a mask, or a folder of them
     advance: Callable[[int], object] | None = None
 
-    def params(self, job: Job, index: int) -> GenerationParams:
-        """What draws fill `index` of a job."""
-        return self.repaint.params(index, job.names)
+    def params(self, job: Job, index: int, history: bool = False) -> GenerationParams:
+        """What draws fill `index` of a job, or its history."""
+        return self.repaint.params(index, job.names, history)
 
     def check_kept(self, job: Job) -> None:
         """Raise UsageError where files of a job are there and are not what would be drawn."""
@@ -88,7 +88,7 @@ class Paint:
         for one, paths in zip(found, job.outputs, strict=True):
             yield paths[0], self.repaint.file(source, picture, hole, one, job.names, say=lines.append)
             if len(paths) > 1 and one.history:
-                comment = self.params(job, one.index).comment()
+                comment = self.params(job, one.index, history=True).comment()
                 yield paths[1], io.animation(one.history, comment)
                 yield paths[2], io.encoded(sheets.strip(one.history), paths[2].suffix[1:], comment)
 

@@ -59,7 +59,7 @@ class Control:
         if isinstance(value, str | bool) or (self.whole and not isinstance(value, int)):
             raise UsageError(f"{self.name} is a {'whole ' if self.whole else ''}number, not {value!r}")
         if not self.low <= value <= self.high:  # false for NaN
-            raise UsageError(f"{self.name} must lie in {self.low:g} .. {self.high:g}, not {value}")
+            raise UsageError(f"{self.name} must lie in {self.low:.16g} .. {self.high:.16g}, not {value}")
         return value if self.whole else float(value)
 
 

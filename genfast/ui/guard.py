@@ -32,7 +32,8 @@ class Guard:
     def __init__(self, app: ASGIApp, token: str, host: str) -> None:
         self._app, self._token = app, token.encode()
         self._local = is_local(host)
-        self._names = {host, "localhost"} if self._local else {host, "localhost", socket.gethostname().lower()}
+        names = {host, "localhost"} if self._local else {host, "localhost", socket.gethostname()}
+        self._names = {name.lower() for name in names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":  # no web sockets

@@ -20,7 +20,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from genfast import __version__
-from genfast.errors import GenfastError, UsageError
+from genfast.errors import GenfastError, UsageError, first_fault
 from genfast.ui.guard import Guard
 from genfast.ui.line import Job, Line, explained, in_thread
 from genfast.ui.store import Kept, Store
@@ -117,14 +117,16 @@ def _file(name: str) -> Callable[[Request], Awaitable[Response]]:
 
 async def _body(request: Request) -> bytes:
     """What is sent with a request. Raises HTTPException where that is too much, or takes too long."""
-    length = request.headers.get("content-length", "0")
+    too_large = HTTPException(413, f"that is too large: at most {_MOST >> 20} MB are taken")
+    if int(request.headers.get("content-length", "0")) > _MOST:
+        raise too_large
     content = bytearray()
     try:
         async with asyncio.timeout(_PATIENCE):
             async for chunk in request.stream():
                 content += chunk
-                if max(len(content), int(length)) > _MOST:
-                    raise HTTPException(413, f"that is too large: at most {_MOST >> 20} MB are taken")
+                if len(content) > _MOST:
+                    raise too_large
     except TimeoutError as error:
         raise HTTPException(408, "that took too long to come in") from error
     except ClientDisconnect as error:
@@ -137,9 +139,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        return JSONResponse({"error": f"{place or 'the request'}: {first['msg']}"}, 422)
+        return JSONResponse({"error": first_fault(error)}, 422)
     return JSONResponse({"error": explained(error)}, 422 if isinstance(error, GenfastError) else 500)
 
 
@@ -197,9 +197,7 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise UsageError(
-                f"port {port} is in use; give another --port, or leave it away for one that is free"
-            ) from error
+            raise UsageError(f"port {port} is in use; give another --port, or omit it for one that is free") from error
         raise UsageError(f"cannot listen on {host}, port {port}: {error.strerror or error}") from error
 
 

@@ -55,7 +55,7 @@ class RepaintOrder(Order):
 
     @cached_property
     def png(self) -> bytes:
-        """Raises UsageError for what is no base64."""
+        """The file of the mask. Raises UsageError where it is not sent in base64."""
         try:
             return b64decode(self.mask, validate=True)
         except ValueError as error:
@@ -127,7 +127,7 @@ class Studio:
             feather=int(values["feather"]) if "feather" in values else None,
             context=int(values.get("context", 0)),
             options=chosen(model, model.fill_options, given),
-            said={**said_of(asked), **said(given)},
+            said={**said_of(asked), **said(given, model.fill_options)},
         )
         with told() as notes:
             callback = Previews(job, order.watch)
@@ -158,7 +158,8 @@ class Studio:
             images = model.watched(chunk, watch, seed=seed, label=label, attributes=asked, options=options)
             for index, image in zip(chunk, images, strict=True):
                 name = model.label(index, label, asked)
-                known_options = {**said(given), **said_of(asked), **({} if name is None else {"class": name})}
+                known_options = {**said(given, model.options), **said_of(asked)}
+                known_options |= {} if name is None else {"class": name}
                 params = made_by(model, steps=model.steps, seed=seed, index=index, options=known_options)
                 content = io.encoded(image, "png", params.comment())
                 made = self.store.put(content, f"{model.name}-{seed}-{index}.png", image.shape[:2])

@@ -1,6 +1,7 @@
 """Token sets: what identifies a VQ-GAN, and what a writer refuses."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from genfast.bundles import bundle
 from genfast.errors import UsageError
 from genfast.token_set import FILE, TokenSetInfo, Writer, about, check, identity
+from genfast.types import Split
 
 
 def rewrite(source: Path, to: Path, role: str) -> bundle.Bundle:
@@ -72,3 +74,14 @@ def test_what_a_writer_refuses(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("{")
     with pytest.raises(UsageError, match="is no token set; make one with genfast tokenize"):
         about(tmp_path)
+
+
+def test_splits_that_are_written_at_once_keep_each_other_s_counts(tmp_path: Path) -> None:
+    def write(split: Split) -> None:
+        writer = Writer(tmp_path, split, DESCRIBED, 40)
+        for _ in range(40):
+            writer.add(np.zeros((1, 2, 3), np.uint16), np.zeros(1, np.int64))
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(write, ("train", "validation", "test")))
+    assert about(tmp_path).done == {"train": 40, "validation": 40, "test": 40}

@@ -29,7 +29,12 @@ VQGAN = {"codes": 32, "latent": 8, "regions": 2, "encoder": [8, 8, 8], "decoder"
 FIELDS: dict[str, dict[str, Any]] = {
     "ddgan": {"eval_images": 20},
     "dmd": {"eval_images": 20, "critic_warmup": 0},
-    "vqgan": {"vqgan": VQGAN, "window": 64, "init_images": N, "losses": {"discriminator_warmup": 0}},
+    "vqgan": {
+        "vqgan": VQGAN,
+        "window": 64,
+        "init_images": N,
+        "losses": {"adversarial_from": 0, "discriminator_warmup": 0},
+    },
     "sundae": {"sampling": {"sampler": "random-order", "steps": 3}},
 }
 

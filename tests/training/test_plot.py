@@ -17,6 +17,9 @@ def test_a_run_is_drawn(tmp_path: Path) -> None:
         (picture == colour).all(2).any() for colour in ([31, 119, 180], [255, 127, 14], [44, 160, 44])
     )
     assert blue and orange and not green  # fid and fid_from_1, but no loss
+    with pytest.raises(ValueError, match="no figure that begins with 'held_out'; it has: fid, fid_from_1, loss"):
+        plot(tmp_path, tmp_path / "none.png", "held_out")
+    assert not (tmp_path / "none.png").exists()
 
 
 def test_a_run_without_a_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -164,6 +164,8 @@ def test_drafts_are_fitted_to_what_is_known_of_pictures(
     )
     with pytest.raises(ValueError, match="holds the tokens of another VQ-GAN"):
         fit_drafts(tmp_path / "tokens", make_vqgan(1), rank=2, channels=3)
+    with pytest.raises(ValueError, match="is no run of a prior that reads drafts"):
+        fit_drafts(tmp_path / "tokens", vqgan, rank=2, channels=3, like=vqgan)
 
 
 def test_where_nothing_is_known_of_pictures_there_are_no_drafts(folder: Path, vqgan: Path) -> None:

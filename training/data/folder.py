@@ -6,7 +6,7 @@ from pathlib import Path
 from genfast.attributes import Attribute, Rows
 from genfast.errors import InputError
 from genfast.images import io
-from genfast.images.folder import find
+from genfast.images.folder import pictures
 from genfast.types import Pixels
 from training.data import attributes
 from training.data.images import Split
@@ -26,7 +26,7 @@ class Folder:
         Raises:
             InputError: there are no files for this split.
         """
-        paths = find(folder)
+        paths = list(pictures(folder))
         first, last = (round(share * len(paths)) for share in RANGES[split])
         self.paths = paths[first:last][:count]
         if not self.paths:

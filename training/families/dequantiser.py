@@ -69,7 +69,10 @@ class DequantiserTraining:
         self.dequantiser = self.vqgan.dequantiser.requires_grad_(True)
         self.dequantiser.size.copy_(source.codebook.square().mean().sqrt())
         if recipe.init_from is not None:
-            init_dequantiser(self.dequantiser, load_prior(recipe.init_from))
+            try:
+                init_dequantiser(self.dequantiser, load_prior(recipe.init_from))
+            except (KeyError, RuntimeError) as error:
+                raise ValueError(f"{recipe.init_from} has other layers than vqgan.dequantiser") from error
         self.networks = nn.ModuleDict({"vqgan": self.vqgan})
         # How often tokens are met in each region, by which random ones are drawn.
         self.networks.register_buffer("counts", torch.ones(recipe.vqgan.regions**2, recipe.vqgan.codes))

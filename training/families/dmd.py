@@ -5,9 +5,10 @@ that takes are the scores of both (eq. 7). The DDPM has the one. A critic has th
 on what the generator draws, told which step drew it, since one step errs otherwise than eight. The generator goes its
 own way from noise on, so that it learns to mend what its earlier steps did (Yin et al. 2024, improved, section 4.4).
 
-Of half of the pictures, distributions are those given x_t, which the step is from: a step is to draw what x_t leaves
-open, in all its variety, and not just some picture. The DDPM's score of these it knows without learning: x_t and a
-picture at another scale are two views of x_0, and are joined to one of less noise. The critic is told x_t.
+For half of the pictures we match p(x_0 | x_t), x_t being the input of the step, instead of p(x_0): a step is to draw
+what x_t leaves open, in all its variety, and not just some picture. The DDPM's score of p(x_0 | x_t) needs no learning:
+x_t and a picture at another scale are two noisy views of x_0, which are joined to one of less noise. The critic is
+conditioned on x_t.
 """
 
 import math

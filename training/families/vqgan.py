@@ -66,6 +66,8 @@ class VQGANRecipe:
     def __post_init__(self) -> None:
         if self.data.size % FACTOR or self.window % FACTOR or self.window > self.data.size:
             raise ValueError(f"size and window are multiples of {FACTOR}, and a window is no larger than an image")
+        if self.data.name in ("fashion-mnist", "tokens"):
+            raise ValueError(f"a VQ-GAN learns from pictures in colour: set data.name, which is {self.data.name}")
         network = self.vqgan
         if self.frozen_from is None and (network.dequantiser or network.lapped or self.redrawn):
             raise ValueError("vqgan.dequantiser, vqgan.lapped and redrawn are of a decoder alone: set frozen_from")

@@ -76,8 +76,8 @@ def read(path: Path) -> tuple[Study, DDPMRecipe]:
     Raises:
         ValueError: it is no study.
     """
-    plan = TypeAdapter(Study).validate_python(tomllib.loads(path.read_text()))
-    ddpm = tomllib.loads((path.parent / plan.init_from).read_text())
+    plan = TypeAdapter(Study).validate_python(tomllib.loads(path.read_text("utf-8")))
+    ddpm = tomllib.loads((path.parent / plan.init_from).read_text("utf-8"))
     return plan, TypeAdapter(DDPMRecipe).validate_python(ddpm)
 
 

@@ -101,7 +101,7 @@ def test_a_photograph_is_filled_and_the_rest_kept(imported: Path, cli: Cli, tmp_
     assert step < 8
     again = json.loads(cli("info", fill["path"], "--json").stdout)["command"].split()
     at = again.index("--model")
-    assert again[at + 2 :] == ["--steps", "1", "--seed", "0", "-n", "1", "--history"]
+    assert again[at + 2 :] == ["--steps", "1", "--seed", "0", "-n", "1"]
     same = cli(*run, "--steps", 1, "--seed", 5, "--out", tmp_path / "same.png")
     assert same.returncode == 0 and same.stderr == "genfast: blur has one fill for a hole, whatever the seed\n"
     np.testing.assert_array_equal(io.read(tmp_path / "same.png"), filled)
@@ -110,7 +110,7 @@ def test_a_photograph_is_filled_and_the_rest_kept(imported: Path, cli: Cli, tmp_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("inpaint photo.png mask.png -n 3 --model", "blur has one fill for a hole, not 3; leave -n away"),
+        ("inpaint photo.png mask.png -n 3 --model", "blur has one fill for a hole, not 3; omit -n"),
         ("inpaint photo.png mask.png --steps 4 --model", "which fills in one step, not 4"),
         ("inpaint photo.png mask.png --temperature 2 --model", "which takes no temperature"),
         ("inpaint photo.png mask.png --class cat --model", "blur has no class 'cat'"),

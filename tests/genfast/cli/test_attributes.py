@@ -81,7 +81,7 @@ def test_holes_are_filled_with_what_is_set(run: Run, attribute_bundle: Path, tmp
     assert len({pictures.tobytes() for pictures in filled.values()}) == 4
     assert run(f"{line} --set hair=bun --overwrite")[::2] == (
         2,
-        "genfast: error: what is set may be of class red or green; give one by --class\n",
+        "genfast: error: what is set fits several classes: red, green; choose one by --class\n",
     )
 
 
@@ -113,8 +113,8 @@ def test_a_picture_that_shows_no_class_fails_alone(run: Run, mouth: Path, tmp_pa
     io.write(faces / "plain.png", np.full((1024, 1024, 3), 128, np.uint8))
     code, out, err = run(f"inpaint {faces} {mouth} --set glasses=none --out {tmp_path}/done")
     assert (code, Path(out.strip()).name) == (1, "avatars1024-0-0.inpainted.png")
-    (failed,) = (line for line in err.splitlines() if "plain.png: it shows none of these classes: what is set" in line)
-    assert failed.endswith("give one by --class")
+    (failed,) = (line for line in err.splitlines() if "plain.png: its class is not recognised, and what is set" in line)
+    assert failed.endswith("choose one by --class")
 
 
 def test_what_is_set_is_measured(run: Run, attribute_bundle: Path, tmp_path: Path) -> None:

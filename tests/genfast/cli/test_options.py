@@ -4,6 +4,8 @@ import pytest
 import typer
 
 from genfast.cli import app
+from genfast.cli.options import said
+from genfast.samplers.options import RandomOrderOptions
 
 
 @pytest.mark.parametrize("command", ["sample", "fid"])
@@ -36,3 +38,12 @@ def test_options_whose_value_may_be_left_out(command: str, line: str, expected: 
     context = typer.main.get_command(app).commands[command].make_context(command, line.split())
     found = dict(context.params)
     assert (found["ray"], found["share"], {name: found[name] for name in expected[2]}) == expected
+
+
+def test_what_is_given_as_it_is_by_default_is_not_told() -> None:
+    default = RandomOrderOptions(steps=5, temperature=0.4)
+    given = {"temperature": 0.4, "refine": 0.5}
+    assert said(given, default) == {"refine": 0.5} and said(given, None) == given
+    assert said(given | {"sampler": "random-order"}, default) == {"refine": 0.5}
+    other = given | {"sampler": "maskgit"}  # whose defaults are others
+    assert said(other, default) == other

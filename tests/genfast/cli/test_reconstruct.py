@@ -66,4 +66,12 @@ def test_two_images_never_become_one_file(cli, picture: Path, vq_bundle: Path) -
     other.parent.mkdir()
     other.write_bytes(picture.read_bytes())
     done = cli("reconstruct", "a.png", "sub/a.png", "--model", vq_bundle, "--out", "out", "--device", "cpu")
-    assert done.returncode == 2 and "out/a.reconstructed.png would be written twice; rename sub/a.png" in done.stderr
+    assert done.returncode == 2 and not picture.with_name("out").exists()
+    assert "a.png and sub/a.png would both become out/a.reconstructed.png; rename one of them" in done.stderr
+
+
+def test_one_of_several_that_cannot_be_read_leaves_the_others(cli, picture: Path, vq_bundle: Path) -> None:
+    picture.with_name("text.png").write_text("hello")
+    done = cli("reconstruct", "text.png", "a.png", "--model", vq_bundle, "--device", "cpu", "--json")
+    document = json.loads(done.stdout)
+    assert done.returncode == 1 and [[*each][1] for each in document["images"]] == ["error", "path"]

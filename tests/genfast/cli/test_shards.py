@@ -113,7 +113,7 @@ def test_unlike_sets_are_measured_apart(run: Run, folder: Callable[..., Path], m
     lines = run(f"fid --merge {tmp_path}/parts --against {b} --features {means}")[1].splitlines()
     assert [line for line in lines if line and line[0] != " "] == ["means: a", "means: b"]
     code, stdout, stderr = run(f"fid --merge {tmp_path}/parts --against {b} --features fashion")
-    assert (code, stdout) == (3, "") and "parts holds nothing that fashion saw; leave --features away" in stderr
+    assert (code, stdout) == (3, "") and "parts holds nothing that fashion saw; omit --features" in stderr
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_unlike_sets_are_measured_apart(run: Run, folder: Callable[..., Path], m
         ("inpaint - m.png --ray", "--ray takes files that all machines can read, not standard input"),
         ("fid --shard 0/2", "go together: genfast fid --shard K/N --out FOLDER"),
         ("fid --out parts", "go together: genfast fid --shard K/N --out FOLDER"),
-        ("fid a b --shard 0/2 --out parts", "a shard measures nothing"),
+        ("fid a b --shard 0/2 --out parts", "--shard and --merge take no second folder"),
         ("fid --merge parts a", "--merge measures what shards wrote, not a; give --against a"),
         ("fid --merge parts --samples 9", "--samples is about images to draw, but parts is given"),
         ("fid a b --ray", "--ray is about images to draw"),

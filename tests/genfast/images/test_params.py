@@ -84,3 +84,8 @@ def test_what_shows_several_images() -> None:
     for update in {"n": 9}, {"options": {"history": True}}:
         assert PARAMS.model_copy(update=update).shows_several()
         assert not PARAMS.model_copy(update={**update, "inpainted": ("a.png", "b.png")}).shows_several()
+
+
+def test_a_file_whose_name_begins_with_a_dash_is_no_option() -> None:
+    params = PARAMS.model_copy(update={"inpainted": ("-a.png", "m.png")})
+    assert params.command("m").startswith("genfast inpaint ./-a.png m.png ")

@@ -260,3 +260,10 @@ def test_other_formats_of_photographs(tmp_path: Path, name: str, mode: str) -> N
     assert (picture.alpha is not None) == (mode == "RGBA")
     if name != "a.avif":  # which has losses, and no grey
         assert np.array_equal(expected, np.atleast_3d(np.asarray(image)))
+
+
+def test_only_what_is_filled_and_fully_transparent_becomes_opaque() -> None:
+    colours, alpha = np.zeros((1, 4, 3), np.uint8), np.array([[0, 0, 90, 255]], np.uint8)
+    hole = np.array([[True, False, True, False]])
+    shown = photo.shown(photo.Photo(colours, alpha), hole)
+    assert shown.alpha is not None and shown.alpha.tolist() == [[255, 0, 90, 255]]

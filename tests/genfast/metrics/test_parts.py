@@ -12,7 +12,7 @@ from genfast.metrics import parts
 from genfast.metrics.evaluate import describe, gather, look, references, score
 from genfast.metrics.features import Embedder
 from genfast.metrics.frechet import frechet_distance
-from genfast.metrics.statistics import SUBSET, About, Part, Statistics
+from genfast.metrics.statistics import SUBSET, About, Drawn, Part, Statistics
 from genfast.shards import Shard
 from genfast.tasks.embed import embed
 
@@ -62,7 +62,10 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     for each in split(features, 4)[:3]:
         assert each.about.part
         each.save(parts.path(tmp_path, each.about.part, "x", "e"))
-    with pytest.raises(InputError, match="^of x-e-0-of-4.npz and its like, 1 parts of 4 are missing, such as 3-of-4$"):
+    with pytest.raises(
+        InputError,
+        match="^x-e-0-of-4.npz .* are of 40 images in 4 parts, of which there are 3; shard 3/4 .* is missing$",
+    ):
         parts.read(tmp_path)
     with pytest.raises(InputError, match="knows a part of the images; give its folder to --merge"):
         Statistics.load(tmp_path / "x-e-0-of-4.npz")
@@ -73,6 +76,13 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         parts.read(tmp_path)
     with pytest.raises(UsageError, match="shard 0/9 has none of 3 images; give fewer shards"):
         parts.of(Shard(0, 9), 3)
+
+
+def test_sets_that_are_drawn_otherwise_lie_in_other_files(tmp_path: Path) -> None:
+    plain = Drawn(model="m", bundle="0" * 64, steps=4, seed=0, reference="x")
+    others = [plain, *(plain.model_copy(update={"attributes": (("hair", hair),)}) for hair in ("bun", "a/b"))]
+    files = [parts.path(tmp_path, Part(shard=0, shards=2, start=0, images=9, drawn=each), "x", "e") for each in others]
+    assert len({*files}) == 3 and {file.parent for file in files} == {tmp_path}
 
 
 def test_the_images_of_a_folder(folder: Folder, means: Path, tmp_path: Path) -> None:

@@ -140,12 +140,12 @@ def test_a_hole_is_told_what_its_surroundings_show(
         (told, seen), *_ = given
         assert told.tolist() == [expected[0]], how
         assert np.array_equal(seen, seer.drafts().of(told, np.array([expected[1]]))), how
-    with pytest.raises(InputError, match="^it shows none of these classes: what is set may be of class red or green"):
+    with pytest.raises(InputError, match="^its class is not recognised, and what is set fits several classes: red, "):
         seer.fill(seer.decode(tokens[None] + 10)[0], hole, attributes={"hair": "bun"})
 
 
 def test_a_hole_of_one_of_several_classes_must_be_told_which(dolls: TokenModel) -> None:
-    message = "^what is set may be of class red or green; give one by --class$"
+    message = "^what is set fits several classes: red, green; choose one by --class$"
     for refused in (
         lambda: dolls.fill(BLANK, HOLE, attributes={"hair": "bun"}),
         lambda: genfast.inpaint(dolls, BLANK, np.zeros_like(HOLE), attributes={"hair": "bun"}),

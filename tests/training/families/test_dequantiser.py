@@ -38,7 +38,7 @@ def tokens(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vqgan, "EVAL_IMAGES", 2)
         out = tmp_path_factory.mktemp("runs") / "tokens"
-        losses = {"perceptual_from": 10**6, "adversarial_from": 10**6}
+        losses = {"perceptual": 0, "adversarial": 0}
         recipe = make(folder, "vqgan", 1, vqgan=TOKENS, init_images=FACES, losses=losses)
         run(VQGANTraining, recipe, *avatars.load("train", FACES, SIDE, folder), out, Fabric(accelerator="cpu"))
     return out
@@ -77,7 +77,7 @@ def test_it_learns_on_at_pixels_and_tokens_stay(
     folder: Path, reader: Path, fabric: Fabric, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vqgan, "EVAL_IMAGES", 2)
-    losses = {"perceptual_from": 10**6, "adversarial_from": 10**6}
+    losses = {"perceptual": 0, "adversarial": 0}
     rates = {"lr_dequantiser": 2e-3, "lr_linear": 1e-3}
     from_reader = {"frozen_from": reader, "init_images": FACES}
     recipe = make(folder, "vqgan", 30, vqgan=READING, losses=losses, **rates, **from_reader)
@@ -92,7 +92,7 @@ def test_it_learns_on_at_pixels_and_tokens_stay(
 
 def test_it_stays_where_it_has_no_rate(folder: Path, reader: Path, fabric: Fabric) -> None:
     images, labels = avatars.load("train", FACES, SIDE, folder)
-    losses = {"perceptual_from": 10**6, "adversarial_from": 10**6}
+    losses = {"perceptual": 0, "adversarial": 0}
     recipe = make(folder, "vqgan", 1, vqgan=READING, frozen_from=reader, init_images=4, losses=losses)
     training = VQGANTraining(recipe, fabric)
     before = {name: value.clone() for name, value in training.vqgan.state_dict().items()}
@@ -117,6 +117,8 @@ def test_what_does_not_go_together_is_refused(folder: Path, tokens: Path, reader
         ("set vqgan.dequantiser", {"vqgan": TOKENS, "frozen_from": tokens, "redrawn": folder}),
         ("no larger than an image", {"vqgan": TOKENS, "window": 256}),
         ("multiples of 32", {"vqgan": TOKENS, "window": 48}),
+        ("learns from pictures in colour", {"vqgan": TOKENS, "data": {"name": "fashion-mnist", "size": SIDE}}),
+        ("adversarial_from must be discriminator_warmup", {"vqgan": TOKENS, "losses": {"adversarial_from": 5}}),
     ):
         with pytest.raises(ValueError, match=message):
             make(folder, "vqgan", 1, **fields)
