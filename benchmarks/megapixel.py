@@ -45,8 +45,8 @@ def parts(model: TokenModel) -> dict[str, Callable[[], object]]:
     found: dict[str, Callable[[], object]] = {"predict": predict, "decode": partial(model.decoder.run, tokens=tokens)}
     bias = np.zeros((*tokens.shape, 1), np.float32)
     if model.draft_likelihood:
-        found["draft_likelihood"] = partial(model.draft_likelihood().run, draft=told["draft"])
-        bias = model.draft_likelihood().run(draft=told["draft"])["logit_bias"]
+        likelihood = partial(model.draft_likelihood().run, draft=told["draft"])
+        found["draft_likelihood"], bias = likelihood, likelihood()["logit_bias"]
     draws = {"temperature": np.full(1, 0.8, np.float32), "uniform": rng.random(tokens.shape, np.float32)}
     draws |= {"return_prob": np.zeros(1, bool), "logit_bias": bias}
     return found | {"draw": partial(model.draw.run, **predict(), tokens=tokens, update=known, **draws)}

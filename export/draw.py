@@ -11,11 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import numpy_helper, parser
 from torch import Tensor
 
-from export.graph import Arrays, MakeInputs, parity
+from export.graph import Arrays, MakeInputs, parity, write
 from export.int8 import FLOAT32, quantise
 
 BLOCK = 64  # tokens
@@ -152,7 +150,6 @@ def draw(
     else:
         levels, scale = quantise_keys(keys)
     along, size = math.isqrt(regions), math.gcd(vocabulary, BLOCK)
-    model = parser.parse_model(text)
     constants = {
         "keys": levels,
         "scales": scale,
@@ -166,10 +163,7 @@ def draw(
         "two": np.array([2]),
         "size": np.array(size),
     }
-    arrays = (numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items())
-    model.graph.initializer.extend(arrays)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
+    write(text, constants, path)
 
 
 def parity_of_draw(

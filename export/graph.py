@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
+from onnx import numpy_helper, parser
 from torch import Tensor, nn
 
 from genfast.runtime.session import Session
@@ -54,6 +55,15 @@ def export(
     graph = model.graph
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del part.metadata_props[:]  # names of modules, and stack traces with paths of this machine
+    onnx.save(model, path)
+
+
+def write(text: str, constants: Mapping[str, Array], path: Path) -> None:
+    """Write a graph in ONNX's own language to `path`, with the constants that it uses and does not define."""
+    model = parser.parse_model(text)
+    arrays = (numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items())
+    model.graph.initializer.extend(arrays)
+    onnx.checker.check_model(model)
     onnx.save(model, path)
 
 
