@@ -36,7 +36,7 @@ def main() -> None:
     given.add_argument("--side", type=int, default=32, help="pixels from border to border (default: 32)")
     options = given.parse_args()
     if options.pictures:
-        paths = [path for each in options.pictures for path in (pictures(each) if each.is_dir() else iter([each]))]
+        paths = [path for each in options.pictures for path in ([*pictures(each)] if each.is_dir() else [each])]
         figures = {f"blocks, {len(paths)} pictures": ratio(map(io.read, paths), options.side)}
     else:
         model = common.token_model(options.model, options.device, options.threads)

@@ -19,24 +19,24 @@ from genfast.bundles.manifest import Figure
 from genfast.metrics.evaluate import Score, evaluate, references
 from genfast.models.diffusion import DiffusionModel
 from genfast.samplers.options import AncestralOptions
-from genfast.types import Pixels, Tokens
+from genfast.types import Mask, Pixels, Tokens
 from training.data import fashion_mnist
 
 
-def named(scores: Sequence[Score], images: Pixels, asked: Tokens | None) -> dict[str, float]:
-    """Figures by name: the scores of garments [N, 28, 28, 1] and, where classes [N] were asked for, those seen."""
+def as_asked(images: Pixels, asked: Tokens) -> Mask:
+    """Whether a classifier sees the class that was asked for [N] in each of the garments [N, 28, 28, 1]."""
+    right: Mask = classifier()(images).argmax(1).numpy() == asked
+    return right
+
+
+def named(scores: Sequence[Score], right: Mask | None) -> dict[str, float]:
+    """Figures by name: the scores of garments and, where classes were asked for, how many are right [N]."""
     figures: dict[str, float] = {}
     for score in scores:
         kid = (score.kid or 0) * 1000
         own = {"FID": score.fid, "KID x 1000": kid, "precision": score.precision, "recall": score.recall}
         figures |= {f"{score.features}, {name}": value for name, value in own.items() if value is not None}
-    if asked is None:
-        return figures
-    right = classifier()(images).argmax(1).numpy() == asked
-    figures["class asked for = class seen"] = float(right.mean())
-    return figures | {
-        f"... of {name}": float(right[asked == label].mean()) for label, name in enumerate(fashion_mnist.CLASSES)
-    }
+    return figures if right is None else figures | {"class asked for = class seen": float(right.mean())}
 
 
 def measured(model: DiffusionModel, n: int, seed: int, guidance: float) -> tuple[dict[str, float], list[Figure]]:
@@ -45,8 +45,12 @@ def measured(model: DiffusionModel, n: int, seed: int, guidance: float) -> tuple
     images = model.sample(n, seed=seed, options=options)
     scores = evaluate([images], references("fashion-mnist-test", device="cpu"))
     what = f"{model.steps} steps" + (f", guidance {guidance:g}" if options else "")
-    asked = np.arange(n) % len(fashion_mnist.CLASSES) if model.bundle.manifest.classes else None
-    found = named(scores, images, asked)
+    asked = np.arange(n) % len(fashion_mnist.CLASSES)
+    right = as_asked(images, asked) if model.bundle.manifest.classes else None
+    found = named(scores, right)
+    if right is not None:
+        of_class = enumerate(fashion_mnist.CLASSES)
+        found |= {f"... of {name}": float(right[asked == label].mean()) for label, name in of_class}
     figures = {f"{what}: {name}": value for name, value in found.items()}
     return figures, [fid(s.features, what, s.fid, s.protocol) for s in scores]
 

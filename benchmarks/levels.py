@@ -9,7 +9,7 @@ import numpy as np
 
 import genfast
 from benchmarks import common
-from benchmarks.garments import named
+from benchmarks.garments import as_asked, named
 from genfast.metrics.evaluate import evaluate, references
 from genfast.models.diffusion import DiffusionModel
 from genfast.samplers import ddgan
@@ -28,7 +28,7 @@ def drawn_on(model: DiffusionModel, level: int, images: Pixels, labels: Tokens, 
     alpha_bar = manifest.schedule.alpha_bar[model.levels[level]]
     pictures = []
     for indices in chunks(range(len(images)), BATCH):
-        x_0 = (images[indices].astype(np.float32) / 127.5 - 1).transpose(0, 3, 1, 2)
+        x_0 = ddgan.from_pixels(images[indices])
         noise = normal(seed, indices, 0, Purpose.PRIOR, x_0.shape[1:])
         x = np.float32(alpha_bar**0.5) * x_0 + np.float32((1 - alpha_bar) ** 0.5) * noise
         step = model.step(labels[indices])
@@ -48,8 +48,8 @@ def main() -> None:
     figures: dict[str, float] = {}
     for level in range(given.steps + 1):
         pictures = drawn_on(model, level, images, labels, given.seed)
-        found = named(evaluate([pictures], judges), pictures, labels)
-        figures |= {f"from level {level}: {name}": value for name, value in found.items() if not name.startswith("...")}
+        found = named(evaluate([pictures], judges), as_asked(pictures, labels))
+        figures |= {f"from level {level}: {name}": value for name, value in found.items()}
     common.report(figures, given.json)
 
 

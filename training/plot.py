@@ -22,13 +22,13 @@ def plot(run: Path, out: Path, prefix: str = "fid") -> None:
     with (run / "figures.csv").open() as file:
         for row in csv.DictReader(file):
             curves[row["name"]].append((int(row["step"]) * batch / 1000, float(row["value"])))
-    if not any(name.startswith(prefix) for name in curves):
+    shown = {name: points for name, points in curves.items() if name.startswith(prefix)}
+    if not shown:
         raise ValueError(f"{run} has no figure that begins with {prefix!r}; it has: {', '.join(sorted(curves))}")
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="thousands of images seen", ylabel=prefix, yscale="log", title=run.name)
-    for name, points in curves.items():
-        if name.startswith(prefix):
-            axes.plot(*zip(*points, strict=True), marker=".", label=name)
+    for name, points in shown.items():
+        axes.plot(*zip(*points, strict=True), marker=".", label=name)
     axes.grid(which="both", alpha=0.3)
     axes.legend()
     figure.savefig(out, dpi=120)

@@ -67,7 +67,7 @@ class DiffusionModel(Model):
             labels[:] = len(manifest.classes)  # none: what is known of x_t tells
         filled = repaint(
             self.step(labels),
-            picture.transpose(2, 0, 1)[None].astype(np.float32) / 127.5 - 1,  # (1, C, H, W)
+            ddgan.from_pixels(picture[None]),
             hole,
             chosen,
             alpha_bar=[manifest.schedule.alpha_bar[level] for level in self.levels],

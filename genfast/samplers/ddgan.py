@@ -93,6 +93,11 @@ def guide(
     return x_s + np.float32(c_0) * (moved - x_0), moved
 
 
+def from_pixels(images: Pixels) -> Floats:
+    """The inverse of `to_pixels`: uint8 [B, H, W, C] -> f32 [B, C, H, W] in [-1, 1]."""
+    return images.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
+
+
 def to_pixels(x: npt.ArrayLike) -> Pixels:
     """f32 [B, C, H, W] in [-1, 1] -> uint8 [B, H, W, C]; values beyond are clipped."""
     levels: Floats = np.rint((np.asarray(x, np.float32).transpose(0, 2, 3, 1) + 1) * 127.5)

@@ -13,6 +13,7 @@ STEP = 24 * LEVEL  # a larger one is a line of the picture
 ALIKE = 12 * LEVEL  # what differs less from the pixel at the border is of one plane with it
 PLAIN = 2  # pixels on either side of a border that are to be
 RADIUS = 2  # pixels, of the squares whose range and mean the filter for edges looks at
+WIDTH = 2 * RADIUS + 1  # of these squares
 GRAIN, EDGE = 6 * LEVEL, 24 * LEVEL  # ranges up to which there is none, and from which on there is an edge
 SMOOTH, SHARPEN = 0.3, 2.0  # how much nearer to the mean a pixel comes in planes, and how much farther at edges
 
@@ -54,8 +55,7 @@ def sharpened(images: Tensor) -> Tensor:
     No pixel leaves the range of those around it, so that edges get no rings.
     """
     around = F.pad(images, [RADIUS] * 4, mode="replicate")
-    width = 2 * RADIUS + 1
-    mean_kernel = images.new_full((1, 1, width, width), width**-2).expand(images.shape[1], -1, -1, -1)
+    mean_kernel = images.new_full((1, 1, WIDTH, WIDTH), WIDTH**-2).expand(images.shape[1], -1, -1, -1)
     from_mean = images - F.conv2d(around, mean_kernel, groups=images.shape[1])
     most, least = _highest(images), -_highest(-images)
     slope = (SHARPEN + SMOOTH) / (EDGE - GRAIN)
@@ -65,5 +65,5 @@ def sharpened(images: Tensor) -> Tensor:
 
 def _highest(images: Tensor) -> Tensor:
     """The highest of the pixels around each."""
-    rows = F.max_pool2d(images, (1, 2 * RADIUS + 1), 1, (0, RADIUS))
-    return F.max_pool2d(rows, (2 * RADIUS + 1, 1), 1, (RADIUS, 0))
+    rows = F.max_pool2d(images, (1, WIDTH), 1, (0, RADIUS))
+    return F.max_pool2d(rows, (WIDTH, 1), 1, (RADIUS, 0))

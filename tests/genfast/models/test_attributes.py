@@ -140,7 +140,8 @@ def test_a_hole_is_told_what_its_surroundings_show(
         (told, seen), *_ = given
         assert told.tolist() == [expected[0]], how
         assert np.array_equal(seen, seer.drafts().of(told, np.array([expected[1]]))), how
-    with pytest.raises(InputError, match="^its class is not recognised, and what is set fits several classes: red, "):
+    several = "what is set fits several classes: red, green; choose one by --class"
+    with pytest.raises(InputError, match=f"^its class is not recognised, and {several}"):
         seer.fill(seer.decode(tokens[None] + 10)[0], hole, attributes={"hair": "bun"})
 
 
